@@ -1,0 +1,2 @@
+//! The workers of a car platform.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Pitcrew: a worker runtime on top of existing brokers.
