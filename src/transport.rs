@@ -1,0 +1,217 @@
+//! Channel Adapter: the contract of a broker.
+//!
+//! Retry, dead letters, dedup, ordering and delay policy are written once, above it. What differs from broker to broker is
+//! declared in [`Promises`], never asked by name.
+
+pub mod embedded;
+
+use crate::{
+    Envelope,
+    committer::Committed,
+    message::{Intent, wire::Raw},
+    store::{Destination, OutboxRow},
+};
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// A broker that did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// Connection lost or refused: try again with backoff.
+    #[error("reach the broker: {0}")]
+    Away(String),
+    /// The topology or the permissions are wrong: an operator must act.
+    #[error("{0}")]
+    Unfit(String),
+    /// Closed by us.
+    #[error("use a transport that is closed")]
+    Closed,
+}
+
+/// Why a message was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// An error or a timeout: it may have been published. The same row is published again with the same id.
+    #[error("publish, outcome unknown: {0}")]
+    Unknown(String),
+    /// Nobody listens there.
+    #[error("route it: {0}")]
+    Unroutable(String),
+    /// The destination takes nothing now (full, blocked): later.
+    #[error("publish, the destination refuses for now: {0}")]
+    Refused(String),
+    /// The destination will never take this message.
+    #[error("publish, the destination will never take it: {0}")]
+    Permanent(String),
+}
+
+/// What became of a published row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The broker has it, confirmed and routed: the outbox row may go.
+    Confirmed,
+    /// The outbox row *is* the message: it goes in the commit that handles its delivery.
+    Kept,
+}
+
+/// What a transport promises. The conformance suite and the checks at start read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promises {
+    /// Deliveries of one ordering key come in publish order while nothing fails.
+    pub order_per_key: bool,
+    /// An event is published once for each subscription that this process knows (true), or once for the channel (false).
+    pub row_per_subscription: bool,
+    /// The longest delay that the transport itself keeps; a longer one waits as an outbox row.
+    pub longest_delay: Duration,
+    /// Largest message, in bytes.
+    pub max_bytes: usize,
+    /// How late a delayed message may come.
+    pub delay_accuracy: Duration,
+}
+
+/// A queue (RabbitMQ), a group on a topic (Kafka), an in-process queue (embedded).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// `<channel>`, `<channel>.<service>` or `<channel>.<handler name>`.
+    pub name: Arc<str>,
+    /// The channel it listens to.
+    pub channel: Arc<str>,
+    /// What the channel carries.
+    pub intent: Intent,
+    /// The types it wants.
+    pub types: Vec<String>,
+}
+
+/// How much a receiver may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Messages, ≥ 1.
+    pub count: usize,
+    /// Bytes; the first message may be larger.
+    pub bytes: usize,
+}
+
+/// Messages by state. `None` where the broker does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Not delivered yet.
+    pub ready: Option<u64>,
+    /// Delivered, not settled.
+    pub unacked: Option<u64>,
+}
+
+/// A broker.
+///
+/// Called by the worker (`subscribe`), the relay (`publish`) and operators. `publish` is called for one destination by one task
+/// at a time; different destinations at once.
+#[async_trait]
+pub trait Transport: Send + Sync + 'static {
+    /// `embedded`, `rabbitmq`, `kafka`: `messaging.system` of the traces.
+    fn kind(&self) -> &'static str;
+
+    /// See [`Promises`].
+    fn promises(&self) -> Promises;
+
+    /// Makes or verifies what these subscriptions need. Before anything else; may be called again.
+    async fn declare(&self, subscriptions: &[Subscription]) -> Result<(), TransportError>;
+
+    /// Starts to listen. Dropping the consumer hands back what nobody began.
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError>;
+
+    /// Resolves when each row is confirmed AND routed, or failed; the answer is by position. Dropping the future leaves the
+    /// outcome unknown.
+    async fn publish(&self, destination: &Destination, rows: &[OutboxRow]) -> Vec<Result<Published, PublishError>>;
+
+    /// How many wait.
+    async fn depth(&self, subscription: &str) -> Result<Depth, TransportError>;
+
+    /// Flushes acks and ends connections. Nothing is delivered afterwards.
+    async fn close(&self);
+}
+
+/// One life of one subscription.
+#[async_trait]
+pub trait Consumer: Send {
+    /// At most `room`; waits for the first, never for a full batch. Cancel safe. [`TransportError::Closed`] ends it.
+    async fn receive(&mut self, room: Room) -> Result<Vec<Delivery>, TransportError>;
+}
+
+/// The settling side of a delivery: one object per life of a broker channel (AMQP) or of an assigned partition (Kafka).
+///
+/// A tag of an earlier life goes nowhere: this object is the fence. Never blocks: it writes down the tag, and the transport
+/// settles by contiguous prefix behind it.
+pub trait Settle: Send + Sync {
+    /// The fate of the delivery is durable.
+    fn ack(&self, tag: u64);
+    /// The delivery was dropped unsettled: give it back (AMQP), or hold the watermark and reopen the partition (Kafka).
+    fn release(&self, tag: u64);
+}
+
+/// The message of a delivery, parsed or not.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// As the broker gave it.
+    Raw(Arc<Raw>),
+    /// A message of this process, which was never turned into bytes.
+    Parsed(Arc<Envelope>),
+}
+
+/// A message and the right to settle it: once, and only with proof that its fate is durable. Dropped, it is released.
+#[must_use = "a dropped delivery comes again"]
+pub struct Delivery {
+    /// The message.
+    pub content: Content,
+    /// It may have been begun before: redelivered, first after a connect, or taken over from a lost worker.
+    pub suspect: bool,
+    /// The outbox row that is this message, where the outbox row is the message.
+    pub row: Option<Uuid>,
+    /// When it was received, by the broker's or this process' clock.
+    pub received: DateTime<Utc>,
+    settle: Option<(Arc<dyn Settle>, u64)>,
+}
+
+impl Delivery {
+    /// For transports.
+    pub fn new(content: Content, suspect: bool, row: Option<Uuid>, settle: Arc<dyn Settle>, tag: u64) -> Self {
+        Self { content, suspect, row, received: crate::clock::now(), settle: Some((settle, tag)) }
+    }
+
+    /// Bytes it holds while it is in flight.
+    pub fn weight(&self) -> usize {
+        match &self.content {
+            Content::Raw(raw) => raw.body.len() + 512,
+            Content::Parsed(envelope) => envelope.weight(),
+        }
+    }
+
+    /// Settles it. Synchronous: after the commit nothing can come between.
+    pub fn ack(mut self, _proof: Committed) {
+        if let Some((settle, tag)) = self.settle.take() {
+            settle.ack(tag);
+        }
+    }
+
+    /// Forgets it without settling, as a process that dies does.
+    #[cfg(feature = "fault")]
+    pub fn abandon(mut self) {
+        self.settle = None;
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some((settle, tag)) = self.settle.take() {
+            settle.release(tag);
+        }
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Delivery").field("content", &self.content).field("suspect", &self.suspect).finish_non_exhaustive()
+    }
+}
