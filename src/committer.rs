@@ -1,8 +1,217 @@
-//! Group commit.
+//! Group commit: whatever is ready when a commit ends is the next batch. No timers.
+//!
+//! A finished message comes here with its [`Delivery`]; from then on nothing that its walk does, not even being dropped,
+//! changes what happens. Only this file makes a [`Committed`], hence only this file acks.
 
-/// Proof that the fate of a message is durable. [`Delivery::ack`](crate::transport::Delivery::ack) wants one, and only the
-/// committer can make one.
+mod batch;
+
+use crate::{
+    pipeline::Weight,
+    relay::Relay,
+    store::{Finished, OpenTx, Store},
+    transport::Delivery,
+};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Proof that the fate of a message is durable. [`Delivery::ack`] wants one, and only the committer can make one.
 #[derive(Debug)]
 pub struct Committed {
     _minted_here: (),
+}
+
+/// How large batches and how many commits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Commits in flight.
+    pub(crate) commits: usize,
+    /// Messages in a batch.
+    pub(crate) messages: usize,
+    /// A second commit starts only when so many wait: batches stay large without a timer, and a lone message never waits.
+    pub(crate) worth: usize,
+    /// Rows in a batch.
+    pub(crate) rows: usize,
+    /// Bytes in a batch; one larger message commits alone.
+    pub(crate) bytes: usize,
+    /// Finished but uncommitted messages; beyond it handlers wait with their result and receiving stops by itself.
+    pub(crate) finished: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { commits: 4, messages: 256, worth: 128, rows: 4_096, bytes: 8 << 20, finished: 1_024 }
+    }
+}
+
+/// What became of a finished message.
+#[derive(Debug)]
+pub(crate) enum Settled {
+    /// Durable and acked.
+    Stored,
+    /// Known before; acked.
+    Duplicate,
+    /// Not stored, and the walk must go on with what it gets back.
+    Back(Why, Delivery, Weight),
+    /// The worker is ending and the store is away: the delivery was released.
+    Dropped,
+}
+
+/// Why a finished message came back.
+#[derive(Debug)]
+pub(crate) enum Why {
+    /// A guarded document changed meanwhile.
+    Conflict,
+    /// The ID is known with another payload.
+    IdReused,
+    /// The operation key is known with another payload.
+    KeyConflict,
+    /// The database can never store it.
+    Refused(String),
+}
+
+/// A finished message with all that it holds.
+pub(crate) struct Ticket {
+    finished: Finished,
+    delivery: Delivery,
+    weight: Weight,
+    open: Option<OpenTx>,
+    answer: oneshot::Sender<Settled>,
+}
+
+/// Counted for the tests of the cost per message.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) messages: AtomicU64,
+    pub(crate) splits: AtomicU64,
+}
+
+/// The way in.
+#[derive(Clone)]
+pub(crate) struct Committer {
+    queue: mpsc::Sender<Ticket>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Committer {
+    /// `give_up`: from then on a store that is away is not awaited any more. The task ends when the last `Committer` is dropped
+    /// and everything it took is answered.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        relay: Relay,
+        worker: Uuid,
+        limits: Limits,
+        give_up: CancellationToken,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, tickets) = mpsc::channel(limits.finished);
+        let counters = Arc::<Counters>::default();
+        let run = Run {
+            shared: Arc::new(batch::Shared { store, relay, worker, counters: counters.clone(), give_up }),
+            limits,
+            tickets,
+            waiting: Vec::new(),
+        };
+        (Self { queue, counters }, tokio::spawn(run.run()))
+    }
+
+    /// Hands everything over and waits for what became of it.
+    pub(crate) async fn commit(
+        &self,
+        finished: Finished,
+        delivery: Delivery,
+        weight: Weight,
+        open: Option<OpenTx>,
+    ) -> Settled {
+        if finished.is_empty() && open.is_none() {
+            delivery.ack(Committed { _minted_here: () }); // nothing to make durable
+            return Settled::Duplicate;
+        }
+        let (answer, settled) = oneshot::channel();
+        let ticket = Ticket { finished, delivery, weight, open, answer };
+        if self.queue.send(ticket).await.is_err() {
+            return Settled::Dropped;
+        }
+        settled.await.unwrap_or(Settled::Dropped)
+    }
+}
+
+struct Run {
+    shared: Arc<batch::Shared>,
+    limits: Limits,
+    tickets: mpsc::Receiver<Ticket>,
+    waiting: Vec<Ticket>,
+}
+
+impl Run {
+    async fn run(mut self) {
+        let slots = Arc::new(Semaphore::new(self.limits.commits));
+        let mut commits = tokio::task::JoinSet::new();
+        loop {
+            if self.waiting.is_empty() && self.tickets.recv_many(&mut self.waiting, self.limits.messages).await == 0 {
+                break;
+            }
+            let Ok(slot) = slots.clone().acquire_owned().await else { break };
+            // While the slot was awaited more came; and while another commit is under way a small batch is not worth a slot.
+            loop {
+                self.take_ready();
+                while commits.try_join_next().is_some() {}
+                if commits.is_empty() || self.waiting.len() >= self.limits.worth {
+                    break;
+                }
+                tokio::select! {
+                    n = self.tickets.recv_many(&mut self.waiting, self.limits.messages) => if n == 0 { break },
+                    _ = commits.join_next() => {}
+                }
+            }
+            let (batch, shared) = (self.next_batch(), self.shared.clone());
+            shared.counters.messages.fetch_add(batch.len() as u64, Relaxed);
+            commits.spawn(async move {
+                shared.commit(batch).await;
+                drop(slot);
+            });
+        }
+        while commits.join_next().await.is_some() {}
+    }
+
+    fn take_ready(&mut self) {
+        while self.waiting.len() < self.limits.messages {
+            match self.tickets.try_recv() {
+                Ok(ticket) => self.waiting.push(ticket),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// As many as the limits allow, each inbox key once: a second one of the same key waits for the next batch.
+    fn next_batch(&mut self) -> Vec<Ticket> {
+        let (mut batch, mut later) = (Vec::with_capacity(self.waiting.len()), Vec::new());
+        let (mut rows, mut bytes) = (0, 0);
+        let mut keys = HashSet::with_capacity(self.waiting.len());
+        let mut full = false;
+        for ticket in self.waiting.drain(..) {
+            let effects = &ticket.finished.effects;
+            full |= batch.len() >= self.limits.messages
+                || (!batch.is_empty()
+                    && (rows + effects.len() > self.limits.rows || bytes + effects.bytes() > self.limits.bytes));
+            let envelope = &ticket.finished.envelope;
+            let key = (ticket.finished.consumer.clone(), envelope.source.clone(), envelope.id.clone());
+            if full || !keys.insert(key) {
+                later.push(ticket);
+                continue;
+            }
+            rows += effects.len();
+            bytes += effects.bytes();
+            batch.push(ticket);
+        }
+        self.waiting = later;
+        batch
+    }
 }

@@ -6,6 +6,8 @@ pub mod context;
 pub mod fault;
 pub mod handler;
 pub mod message;
+mod lanes;
+pub mod retry;
 mod route;
 pub mod store;
 pub mod transport;

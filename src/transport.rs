@@ -49,6 +49,15 @@ pub enum PublishError {
     Permanent(String),
 }
 
+/// A row on its way into a broker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sending {
+    /// The row.
+    pub row: OutboxRow,
+    /// It may have been published or begun before (taken over from a lost worker).
+    pub begun: bool,
+}
+
 /// What became of a published row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Published {
@@ -124,7 +133,7 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Resolves when each row is confirmed AND routed, or failed; the answer is by position. Dropping the future leaves the
     /// outcome unknown.
-    async fn publish(&self, destination: &Destination, rows: &[OutboxRow]) -> Vec<Result<Published, PublishError>>;
+    async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>>;
 
     /// How many wait.
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError>;

@@ -1,0 +1,211 @@
+//! One batch: committed together, split where the store refuses, held while it is away, then acked and handed to the relay.
+
+use super::{Committed, Counters, Settled, Ticket, Why};
+use crate::{
+    clock,
+    fault::{self, Point},
+    relay::Relay,
+    store::{Batch, Finished, Store, StoreError, Verdict},
+};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) relay: Relay,
+    pub(super) worker: Uuid,
+    pub(super) counters: Arc<Counters>,
+    pub(super) give_up: CancellationToken,
+}
+
+/// The answer for one message; `None` if the worker gave up on a store that is away.
+type Answer = Option<Result<Verdict, String>>;
+
+impl Shared {
+    pub(super) async fn commit(&self, batch: Vec<Ticket>) {
+        // Those with a transaction of their own commit there, the rest together.
+        let (solo, group): (Vec<_>, Vec<_>) = batch.into_iter().partition(|t| t.open.is_some());
+        let solos = futures::future::join_all(solo.into_iter().map(|ticket| self.commit_solo(ticket)));
+        tokio::join!(self.commit_group(group), solos);
+    }
+
+    async fn commit_group(&self, group: Vec<Ticket>) {
+        if group.is_empty() {
+            return;
+        }
+        let mut finished = Vec::with_capacity(group.len());
+        let mut tickets = Vec::with_capacity(group.len());
+        for Ticket { finished: message, delivery, weight, answer, .. } in group {
+            finished.push(message);
+            tickets.push((delivery, weight, answer));
+        }
+        let (answers, in_doubt) = self.commit_or_split(&finished).await;
+        fault::at(Point::AfterCommit).await;
+        let mut stored = Vec::with_capacity(finished.len());
+        let mut settled = Vec::with_capacity(finished.len());
+        for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
+            let done = match answer {
+                Some(Ok(Verdict::Stored)) => {
+                    delivery.ack(Committed { _minted_here: () });
+                    stored.push(message);
+                    Settled::Stored
+                }
+                Some(Ok(Verdict::Duplicate)) => {
+                    delivery.ack(Committed { _minted_here: () });
+                    self.relay.forget(message.row);
+                    if in_doubt {
+                        // Perhaps our own commit whose answer was lost: then its rows stand in the outbox under our name.
+                        self.relay.look_again(&message.effects.outbox);
+                    }
+                    Settled::Duplicate
+                }
+                Some(Ok(Verdict::Conflict)) => Settled::Back(Why::Conflict, delivery, weight),
+                Some(Ok(Verdict::IdReused)) => Settled::Back(Why::IdReused, delivery, weight),
+                Some(Ok(Verdict::KeyConflict)) => Settled::Back(Why::KeyConflict, delivery, weight),
+                Some(Err(why)) => Settled::Back(Why::Refused(why), delivery, weight),
+                None => Settled::Dropped,
+            };
+            settled.push((asked, done));
+        }
+        fault::at(Point::AfterAck).await;
+        for message in stored {
+            self.relay.forget(message.row);
+            self.relay.take(message.effects.outbox);
+        }
+        // Last: an answered walk leaves its lane, and the next of the key must find these rows in the relay before its own.
+        for (asked, done) in settled {
+            let _ = asked.send(done); // the walk may be gone; the fate stands
+        }
+    }
+
+    /// Depth first, left to right, so that order stays; halves until the guilty message stands alone. The second answer: the
+    /// outcome of an earlier try is unknown.
+    async fn commit_or_split(&self, finished: &[Finished]) -> (Vec<Answer>, bool) {
+        let mut answers = Vec::with_capacity(finished.len());
+        let mut in_doubt = false;
+        let mut todo = vec![finished];
+        while let Some(part) = todo.pop() {
+            match self.commit_stubbornly(part, &mut in_doubt).await {
+                Ok(Some(verdicts)) => answers.extend(verdicts.into_iter().map(|v| Some(Ok(v)))),
+                Ok(None) => answers.extend(part.iter().map(|_| None)),
+                Err(why) if part.len() == 1 => answers.push(Some(Err(why))),
+                Err(_) => {
+                    self.counters.splits.fetch_add(1, Relaxed);
+                    let (left, right) = part.split_at(part.len() / 2);
+                    todo.extend([right, left]);
+                }
+            }
+        }
+        (answers, in_doubt)
+    }
+
+    /// A store that is away is awaited, holding everything: the room of these messages is not free, so consumption stops by
+    /// itself. A refusal is the caller's business.
+    async fn commit_stubbornly(&self, part: &[Finished], in_doubt: &mut bool) -> Result<Option<Vec<Verdict>>, String> {
+        let mut backoff = Backoff::default();
+        loop {
+            fault::at(Point::BeforeCommit).await;
+            let confirmed = self.relay.confirmed();
+            let batch = Batch { worker: self.worker, messages: part, confirmed: &confirmed };
+            self.counters.commits.fetch_add(1, Relaxed);
+            let error = match self.store.commit(&batch).await {
+                Ok(verdicts) => {
+                    backoff.is_over();
+                    return Ok(Some(verdicts));
+                }
+                Err(error) => error,
+            };
+            self.relay.unconfirmed(confirmed);
+            match error {
+                StoreError::Refused(why) => return Err(format!("{why:#}")),
+                StoreError::Busy(_) => backoff.busy().await,
+                StoreError::Away(_) | StoreError::Unfit(_) => {
+                    *in_doubt = true;
+                    if !backoff.away(&error, &self.give_up).await {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn commit_solo(&self, ticket: Ticket) {
+        let Ticket { finished, delivery, weight, open, answer } = ticket;
+        let Some(open) = open else { return };
+        fault::at(Point::BeforeCommit).await;
+        self.counters.commits.fetch_add(1, Relaxed);
+        let settled = match self.store.commit_open(open, self.worker, &finished).await {
+            Ok(Verdict::Stored) => {
+                fault::at(Point::AfterCommit).await;
+                delivery.ack(Committed { _minted_here: () });
+                fault::at(Point::AfterAck).await;
+                self.relay.forget(finished.row);
+                self.relay.take(finished.effects.outbox);
+                Settled::Stored
+            }
+            Ok(Verdict::Duplicate) => {
+                delivery.ack(Committed { _minted_here: () });
+                self.relay.forget(finished.row);
+                Settled::Duplicate
+            }
+            Ok(Verdict::Conflict) => Settled::Back(Why::Conflict, delivery, weight),
+            Ok(Verdict::IdReused) => Settled::Back(Why::IdReused, delivery, weight),
+            Ok(Verdict::KeyConflict) => Settled::Back(Why::KeyConflict, delivery, weight),
+            // The author's statements are in it and cannot be repeated from here: the delivery comes again, and the inbox row
+            // tells whether this commit was made.
+            Err(error) if error.is_transient() => {
+                warn!(error = %error, "a handler's own transaction was lost, its message comes again");
+                self.relay.look_again(&finished.effects.outbox);
+                Settled::Dropped
+            }
+            Err(error) => Settled::Back(Why::Refused(error.to_string()), delivery, weight),
+        };
+        let _ = answer.send(settled);
+    }
+}
+
+/// How a stubborn caller waits for a store. Says once that it waits, and once that it is over.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    pause: Duration,
+    since: Option<clock::Instant>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { pause: Duration::from_millis(50), since: None }
+    }
+}
+
+impl Backoff {
+    /// Rolled back for sure: again, almost at once.
+    pub(crate) async fn busy(&mut self) {
+        tokio::time::sleep(Duration::from_millis(1 + fastrand::u64(0..10))).await;
+    }
+
+    /// `false`: do not wait any more.
+    pub(crate) async fn away(&mut self, error: &StoreError, give_up: &CancellationToken) -> bool {
+        if self.since.is_none() {
+            self.since = Some(clock::instant());
+            warn!(error = %error, "the store is away: nothing is acked, everything is held until it is back");
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(Duration::from_secs(5));
+        tokio::select! {
+            biased;
+            () = give_up.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    pub(crate) fn is_over(&mut self) {
+        if let Some(since) = self.since.take() {
+            info!(seconds = since.elapsed().as_secs_f64(), "the store is back");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The walk of a message: receive → decode → admit → handle → commit → ack → relay.
+//!
+//! One [`Pipeline`] per subscription. `consume` receives and decodes in order of receipt and gives each message its place in a
+//! lane; `walk` is one task per message. Every delivery ends in exactly one fate, or is dropped unsettled and comes again.
+
+mod admit;
+mod conclude;
+mod decode;
+mod handle;
+mod room;
+
+pub(crate) use room::{InFlight, Weight};
+
+use crate::{
+    Envelope,
+    committer::{Committer, Settled, Why},
+    context::Effects,
+    fault::{self, Point},
+    handler::Registered,
+    lanes::{Lanes, Place},
+    retry::RetryPolicy,
+    route::Router,
+    store::{Fate, Finished, InboxKey, Store},
+    telemetry,
+    transport::{Consumer, Delivery, Subscription, Transport, TransportError},
+};
+use admit::Admission;
+use chrono::{DateTime, Utc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::{RwLock, Semaphore};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, error, warn};
+use uuid::Uuid;
+
+/// A handler may lose so many races for a guarded document before it has to wait like a failure.
+const RERUNS: u32 = 3;
+
+/// What all subscriptions of a worker share.
+pub(crate) struct Shared {
+    pub(crate) worker: Uuid,
+    pub(crate) build: String,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) committer: Committer,
+    pub(crate) router: Arc<Router>,
+    pub(crate) payload_limit: usize,
+    pub(crate) inbox_retention: Duration,
+    /// Read by every handler, written by one that has to run alone because it may kill its worker.
+    pub(crate) solo: RwLock<()>,
+    /// Nothing begins any more.
+    pub(crate) stop: CancellationToken,
+    /// What handlers see of a shutdown.
+    pub(crate) cancelled: CancellationToken,
+    /// What still runs is dropped.
+    pub(crate) drop_running: CancellationToken,
+}
+
+/// How one channel is worked.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) concurrency: usize,
+    pub(crate) deadline: Duration,
+    /// Whether messages of one ordering key run one after another.
+    pub(crate) ordered: bool,
+    /// What is older than the inbox remembers is dead, or run all the same.
+    pub(crate) too_old_is_dead: bool,
+    pub(crate) retry: RetryPolicy,
+    /// Types that the config lists for this channel, whether or not this build handles them.
+    pub(crate) listed: Vec<String>,
+}
+
+/// A handler in its subscription.
+pub(crate) struct Runner {
+    pub(crate) registered: Arc<Registered>,
+    pub(crate) deadline: Duration,
+    /// A cap within the channel's slots.
+    pub(crate) cap: Option<Arc<Semaphore>>,
+    /// Look into the inbox before every message, not only before what may have been begun.
+    pub(crate) always_dedup: bool,
+    /// When this consumer was first seen by this database.
+    pub(crate) first_seen: DateTime<Utc>,
+}
+
+/// One subscription at work.
+pub(crate) struct Pipeline {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) subscription: Subscription,
+    pub(crate) policy: Policy,
+    pub(crate) runners: HashMap<&'static str, Arc<Runner>>,
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) room: Arc<InFlight>,
+}
+
+/// A message that a handler of this build may run.
+pub(crate) struct Work {
+    envelope: Arc<Envelope>,
+    runner: Arc<Runner>,
+    key: InboxKey,
+    payload_hash: [u8; 32],
+    /// Over canonical payload, type and version, if it carries an `idempotencykey`.
+    operation: Option<[u8; 32]>,
+    /// It may have been begun before.
+    suspect: bool,
+    /// A claim row says that it was begun.
+    claimed: bool,
+    /// Keep it: the outbox row that is this delivery.
+    row: Option<Uuid>,
+}
+
+/// A delivery with what decoding made of it.
+struct Arrival {
+    delivery: Delivery,
+    weight: Weight,
+    /// `Err`: its fate is known without a handler.
+    work: Result<Work, Box<Finished>>,
+}
+
+impl Pipeline {
+    /// Receives until `stop`, then hands back what nobody began and waits for what runs. A lost subscription is taken up again.
+    pub(crate) async fn consume(self: Arc<Self>) {
+        let walks = TaskTracker::new();
+        let mut pause = Duration::from_millis(100);
+        while !self.shared.stop.is_cancelled() {
+            let error = match self.shared.transport.subscribe(&self.subscription).await {
+                Ok(consumer) => {
+                    pause = Duration::from_millis(100);
+                    self.receive(consumer, &walks).await
+                }
+                Err(error) => Err(error),
+            };
+            match error {
+                Ok(()) | Err(TransportError::Closed) => break,
+                Err(error) => warn!(subscription = %self.subscription.name, %error, "the subscription was lost, it is taken up again"),
+            }
+            tokio::select! { biased; () = self.shared.stop.cancelled() => break, () = tokio::time::sleep(pause) => {} }
+            pause = (pause * 2).min(Duration::from_secs(10));
+        }
+        walks.close();
+        walks.wait().await;
+    }
+
+    /// receive → decode, in order of receipt; then each message goes its own way.
+    async fn receive(self: &Arc<Self>, mut from: Box<dyn Consumer>, walks: &TaskTracker) -> Result<(), TransportError> {
+        let stop = &self.shared.stop;
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                batch = async { from.receive(self.room.wait().await).await } => batch?,
+            };
+            fault::at(Point::Received).await;
+            let mut arrivals: Vec<Arrival> = batch.into_iter().map(|delivery| self.decode(delivery)).collect();
+            if !self.look_up(&mut arrivals).await {
+                return Ok(()); // stopped while the store was away: all of these are handed back
+            }
+            for Arrival { delivery, weight, work } in arrivals {
+                match work {
+                    Ok(work) => {
+                        let Some(place) = self.join_lane(&work).await else { return Ok(()) };
+                        walks.spawn(self.clone().walk(work, place, delivery, weight));
+                    }
+                    Err(finished) => drop(walks.spawn(self.clone().settle(*finished, delivery, weight))),
+                }
+            }
+        }
+    }
+
+    /// A place in the lane of its ordering key, or of its ID if it has none. One key takes at most half of the room.
+    async fn join_lane(&self, work: &Work) -> Option<(Place, bool)> {
+        let id = (&work.key.source, &work.key.id);
+        match work.envelope.ordering_key().filter(|_| self.policy.ordered) {
+            Some(key) => {
+                let half = (self.room.count() / 2).max(1);
+                tokio::select! {
+                    biased;
+                    () = self.shared.stop.cancelled() => return None,
+                    () = self.lanes.room(key, half) => {}
+                }
+                Some(self.lanes.join(key, id))
+            }
+            // NUL is in no ID that the parser lets through: the two kinds of lanes never meet.
+            None => Some(self.lanes.join(&format!("\0{}\0{}", work.key.source, work.key.id), id)),
+        }
+    }
+
+    /// admit → handle → commit → ack, for one message.
+    async fn walk(self: Arc<Self>, mut work: Work, place: (Place, bool), mut delivery: Delivery, mut weight: Weight) {
+        let (place, twin) = place;
+        let _turn = tokio::select! {
+            biased;
+            () = self.shared.stop.cancelled() => return,
+            turn = place.turn() => turn,
+        };
+        for run in 0.. {
+            let admission = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => return,
+                admission = self.admit(&mut work, twin) => admission,
+            };
+            let pass = match admission {
+                Admission::Run(pass) => pass,
+                Admission::Settle(finished) => return self.settle(*finished, delivery, weight).await,
+            };
+            fault::at(Point::BeforeHandle).await;
+            let span = telemetry::process_span(self.shared.transport.kind(), &self.subscription, &work.envelope);
+            let Some(handled) = self.handle(&work).instrument(span).await else {
+                drop(pass);
+                return self.interrupted(&work).await;
+            };
+            drop(pass); // the slot is free; the commit has a budget of its own
+            fault::at(Point::AfterHandle).await;
+            let (finished, open) = self.conclude(&work, handled);
+            match self.shared.committer.commit(finished, delivery, weight, open).await {
+                Settled::Stored | Settled::Duplicate | Settled::Dropped => return,
+                Settled::Back(Why::Conflict, back, room) if run < RERUNS => (delivery, weight) = (back, room),
+                Settled::Back(why, back, room) => return self.settle(self.condemn(&work, why), back, room).await,
+            }
+        }
+    }
+
+    /// Commits a fate that needs no handler.
+    async fn settle(self: Arc<Self>, finished: Finished, delivery: Delivery, weight: Weight) {
+        telemetry::settled(&finished);
+        let Settled::Back(why, delivery, weight) =
+            self.shared.committer.commit(finished.clone(), delivery, weight, None).await
+        else {
+            return;
+        };
+        // The letter of last resort: no inbox row that could collide, no effect that could be refused.
+        let letter = self.last_resort(finished, &why);
+        if let Settled::Back(why, delivery, _) = self.shared.committer.commit(letter, delivery, weight, None).await {
+            error!(?why, "a message can be neither handled nor buried; it is released and will come again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(delivery);
+        }
+    }
+
+    /// A shutdown dropped the handler: not a crash, so its claim is taken back; the delivery is released.
+    async fn interrupted(&self, work: &Work) {
+        warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
+        if work.claimed {
+            let _ = self.shared.store.unclaim(std::slice::from_ref(&work.key)).await;
+        }
+    }
+
+    /// The frame of what is stored about `work`.
+    fn finished(&self, work: &Work, fate: Fate) -> Finished {
+        Finished {
+            consumer: work.key.consumer.clone(),
+            subscription: self.subscription.name.clone(),
+            envelope: work.envelope.clone(),
+            payload_hash: work.payload_hash,
+            fate,
+            fenced: true,
+            operation: work.operation,
+            effects: Effects::default(),
+            attempt: None,
+            letter: None,
+            row: work.row,
+            claimed: work.claimed,
+            duration: Duration::ZERO,
+            at: crate::clock::now(),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! admit: has it been done before, may it run now, and beside whom?
+
+use super::{Arrival, Pipeline, Runner, Work};
+use crate::{
+    clock,
+    committer::Backoff,
+    fault::{self, Point},
+    message::KeyTime,
+    store::{AttemptKind, Fate, Finished, InboxKey, Reason, Seen},
+};
+use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, RwLockWriteGuard};
+
+/// Begun so often without an end, a message runs alone in its process.
+const ALONE_AT: u32 = 3;
+
+/// What admission says.
+pub(super) enum Admission<'a> {
+    /// It may run; hold this while it does.
+    Run(Pass<'a>),
+    /// Its fate is known already.
+    Settle(Box<Finished>),
+}
+
+/// The handler's slot, the cap of its kind, and whether it runs alone.
+pub(super) struct Pass<'a> {
+    _slot: Option<OwnedSemaphorePermit>,
+    _cap: Option<OwnedSemaphorePermit>,
+    _beside: Option<RwLockReadGuard<'a, ()>>,
+    _alone: Option<RwLockWriteGuard<'a, ()>>,
+}
+
+impl Pipeline {
+    /// Looks up in the inbox what may have been begun before, one query for what came together. `false`: the worker stops.
+    pub(super) async fn look_up(&self, arrivals: &mut [Arrival]) -> bool {
+        let wanted = |work: &Work| work.suspect || work.runner.always_dedup;
+        let keys: Vec<InboxKey> =
+            arrivals.iter().filter_map(|a| a.work.as_ref().ok()).filter(|w| wanted(w)).map(|w| w.key.clone()).collect();
+        if keys.is_empty() {
+            return true;
+        }
+        let Some(mut seen) = self.seen(&keys).await.map(Vec::into_iter) else { return false };
+        for arrival in arrivals {
+            let Ok(work) = &arrival.work else { continue };
+            if !wanted(work) {
+                continue;
+            }
+            if let Some(finished) = seen.next().flatten().and_then(|seen| self.judge(work, &seen)) {
+                arrival.work = Err(Box::new(finished));
+            }
+        }
+        true
+    }
+
+    /// `None`: the worker stops while the store is away.
+    async fn seen(&self, keys: &[InboxKey]) -> Option<Vec<Option<Seen>>> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.shared.store.seen(keys).await {
+                Ok(seen) => {
+                    backoff.is_over();
+                    return Some(seen);
+                }
+                Err(error) => {
+                    if !backoff.away(&error, &self.shared.stop).await {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What an inbox row means for a delivery: the attempt fence.
+    fn judge(&self, work: &Work, seen: &Seen) -> Option<Finished> {
+        if seen.payload_hash != work.payload_hash {
+            return Some(self.id_reused(work));
+        }
+        let known = seen.covers(work.envelope.hop.attempt);
+        known.then(|| Finished { fenced: false, operation: None, ..self.finished(work, Fate::Duplicate) })
+    }
+
+    /// `twin`: another delivery of the same ID was in the lane before it.
+    pub(super) async fn admit(&self, work: &mut Work, twin: bool) -> Admission<'_> {
+        if let Some(finished) = self.too_old(work) {
+            return Admission::Settle(Box::new(finished));
+        }
+        if twin && let Some(finished) = self.seen_now(work).await {
+            return Admission::Settle(Box::new(finished));
+        }
+        let slot = self.slots.clone().acquire_owned().await.ok();
+        let cap = match &work.runner.cap {
+            Some(cap) => cap.clone().acquire_owned().await.ok(),
+            None => None,
+        };
+        let begun = if work.suspect && work.envelope.hop.attempt == 1 || work.claimed { self.claim(work).await } else { 0 };
+        if begun > ALONE_AT {
+            let error = format!("its worker died {begun} times with it, the last time while it ran alone");
+            let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
+            return Admission::Settle(Box::new(finished));
+        }
+        let (beside, alone) = if begun == ALONE_AT {
+            (None, Some(self.shared.solo.write().await))
+        } else {
+            (Some(self.shared.solo.read().await), None)
+        };
+        Admission::Run(Pass { _slot: slot, _cap: cap, _beside: beside, _alone: alone })
+    }
+
+    async fn seen_now(&self, work: &Work) -> Option<Finished> {
+        let seen = self.seen(std::slice::from_ref(&work.key)).await?;
+        seen.into_iter().next().flatten().and_then(|seen| self.judge(work, &seen))
+    }
+
+    /// Older than the inbox remembers is dangerous only if this consumer existed then. A replay was decided by a person.
+    fn too_old(&self, work: &Work) -> Option<Finished> {
+        let Runner { first_seen, .. } = *work.runner;
+        let KeyTime::At(made) = work.key.key_time() else { return None };
+        let age = clock::between(made, clock::now());
+        let dangerous = age > self.shared.inbox_retention && first_seen < made;
+        if !dangerous || !self.policy.too_old_is_dead || work.envelope.hop.attempt > 1 {
+            return None;
+        }
+        let days = self.shared.inbox_retention.as_secs() / 86_400;
+        let error = format!("made {made}, and the inbox remembers {days} days: it may have been done before");
+        Some(self.dead(work, AttemptKind::Rejected, Reason::TooOld, &error))
+    }
+
+    /// Crash counting by a mark of our own, written only for what may have been begun: the broker's delivery count rises for
+    /// every prefetched neighbour, too. The answer: how often it was begun without an end, this time not counted.
+    async fn claim(&self, work: &mut Work) -> u32 {
+        if work.claimed {
+            return 0; // a re-run of the same delivery
+        }
+        let key = std::slice::from_ref(&work.key);
+        match self.shared.store.claim(key, self.shared.worker, clock::now()).await {
+            Ok(counts) => {
+                work.claimed = true;
+                fault::at(Point::AfterClaim).await;
+                counts.first().copied().unwrap_or_default()
+            }
+            // The mark is a safety net; a store that is away will hold the message at its commit anyway.
+            Err(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! conclude: from the end of a run to a fate, and all that follows from it as rows of one commit.
+
+use super::{
+    Pipeline, Work,
+    decode::printable,
+    handle::{End, Handled},
+};
+use crate::{
+    clock,
+    committer::Why,
+    handler::Verdict,
+    message::{DecodeError, Hop, wire},
+    retry::{Next, Tried, counts},
+    route,
+    store::{Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, Purpose, Reason},
+    telemetry,
+};
+use std::{sync::Arc, time::Duration};
+
+impl Pipeline {
+    pub(super) fn conclude(&self, work: &Work, handled: Handled) -> (Finished, Option<OpenTx>) {
+        let Handled { end, effects, open, duration } = handled;
+        let finished = match end {
+            End::Returned(Ok(())) => {
+                let done = Finished { effects, duration, ..self.finished(work, Fate::Done) };
+                telemetry::settled(&done);
+                return (done, open);
+            }
+            End::Returned(Err(error)) => {
+                let text = format!("{:#}", error.error);
+                match error.verdict {
+                    Verdict::Permanent => self.dead(work, AttemptKind::Failure, Reason::Permanent, &text),
+                    Verdict::Retry => self.again(work, AttemptKind::Failure, None, &text),
+                    Verdict::RetryAfter(delay) => self.again(work, AttemptKind::Later, Some(delay), &text),
+                    Verdict::Duplicate => {
+                        Finished { fenced: false, operation: None, ..self.finished(work, Fate::Duplicate) }
+                    }
+                }
+            }
+            End::Panicked(message) => self.again(work, AttemptKind::Panic, None, &format!("panicked: {message}")),
+            End::TimedOut => {
+                let text = format!("not ended at its deadline of {:?}", work.runner.deadline);
+                self.again(work, AttemptKind::Timeout, None, &text)
+            }
+            End::Undecodable(error) => self.misfit(work, &error),
+        };
+        let mut finished = finished;
+        finished.duration = duration;
+        if let Some(attempt) = &mut finished.attempt {
+            attempt.duration = duration;
+        }
+        telemetry::settled(&finished);
+        (finished, None) // an open transaction is dropped here: rolled back
+    }
+
+    fn misfit(&self, work: &Work, error: &DecodeError) -> Finished {
+        match error {
+            DecodeError::TooNew { .. } => self.quarantined(self.finished(work, Fate::Quarantined), &error.to_string()),
+            _ => self.dead(work, AttemptKind::Rejected, Reason::InvalidPayload, &error.to_string()),
+        }
+    }
+
+    /// It was not done: a copy with a higher attempt, due later, or the end.
+    fn again(&self, work: &Work, kind: AttemptKind, asked: Option<Duration>, error: &str) -> Finished {
+        let (hop, now) = (&work.envelope.hop, clock::now());
+        let tried = Tried { kind, asked, now, random: fastrand::f64() };
+        match self.policy.retry.next(hop, work.envelope.expires, tried) {
+            Next::Dead(reason) => self.dead(work, kind, reason, error),
+            Next::Expired => {
+                let mut finished = self.finished(work, Fate::Expired);
+                finished.attempt = Some(self.attempt(work, kind, error));
+                finished
+            }
+            Next::At(at) => {
+                let mut finished = self.finished(work, Fate::Retry(at));
+                finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error) });
+                let mut copy = (*work.envelope).clone();
+                copy.hop = Hop {
+                    attempt: hop.attempt + 1,
+                    failures: hop.failures + u32::from(counts(kind)),
+                    first_failure: hop.first_failure.or(Some(now)),
+                    reason: Some(headline(kind, error)),
+                    origin: hop.origin.clone().or_else(|| Some(self.subscription.channel.to_string())),
+                    worker: Some(self.shared.worker.to_string()),
+                    build: Some(self.shared.build.clone()),
+                };
+                let to = Destination::Subscription(self.subscription.name.clone());
+                finished.effects.outbox.push(route::row(to, Some(at), Purpose::Retry, Arc::new(copy)));
+                finished
+            }
+        }
+    }
+
+    pub(super) fn dead(&self, work: &Work, kind: AttemptKind, reason: Reason, error: &str) -> Finished {
+        let mut finished = self.rejected(self.finished(work, Fate::Dead(reason)), error);
+        finished.attempt = Some(self.attempt(work, kind, error));
+        finished
+    }
+
+    /// The same ID with another payload: buried beside the first one, whose inbox row stands.
+    pub(super) fn id_reused(&self, work: &Work) -> Finished {
+        let error = "the same source and id came before with another payload";
+        let finished = self.rejected(self.finished(work, Fate::Dead(Reason::IdReused)), error);
+        Finished { fenced: false, operation: None, ..finished }
+    }
+
+    /// The fate of a message whose commit came back.
+    pub(super) fn condemn(&self, work: &Work, why: Why) -> Finished {
+        match why {
+            Why::IdReused => self.id_reused(work),
+            Why::KeyConflict => {
+                let error = "the same idempotencykey came before with another payload";
+                let finished = self.rejected(self.finished(work, Fate::Dead(Reason::KeyConflict)), error);
+                Finished { operation: None, ..finished }
+            }
+            Why::Conflict => {
+                self.again(work, AttemptKind::Conflict, None, "guarded documents changed again and again meanwhile")
+            }
+            // A constraint may hold again later (a row of another message is missing); bytes that cannot be stored will not.
+            Why::Refused(error) => self.again(work, AttemptKind::Failure, None, &error),
+        }
+    }
+
+    /// A letter and nothing else, for a fate that the store refuses.
+    pub(super) fn last_resort(&self, mut finished: Finished, why: &Why) -> Finished {
+        if let Why::IdReused = why {
+            finished.fate = Fate::Dead(Reason::IdReused);
+        } else {
+            finished.fate = Fate::Dead(Reason::Unstorable);
+        }
+        let error = format!("its fate could not be stored: {why:?}");
+        let finished = self.rejected(finished, &error);
+        Finished { fenced: false, operation: None, attempt: None, effects: Default::default(), ..finished }
+    }
+
+    /// Adds the letter to a dead fate.
+    pub(super) fn rejected(&self, mut finished: Finished, error: &str) -> Finished {
+        if let Fate::Dead(reason) = finished.fate {
+            finished.letter = Some(self.letter(&finished, LetterState::Dead, reason.word(), error));
+        }
+        finished
+    }
+
+    /// Adds the letter that waits for a newer build.
+    pub(super) fn quarantined(&self, mut finished: Finished, error: &str) -> Finished {
+        finished.letter = Some(self.letter(&finished, LetterState::Quarantined, "newer_version", error));
+        finished
+    }
+
+    fn letter(&self, finished: &Finished, state: LetterState, reason: &str, error: &str) -> DeadLetter {
+        let envelope = &finished.envelope;
+        DeadLetter {
+            key: LetterKey {
+                consumer: finished.consumer.to_string(),
+                source: envelope.source.clone(),
+                id: envelope.id.clone(),
+                attempt: envelope.hop.attempt,
+                payload_hash: finished.payload_hash,
+            },
+            state,
+            channel: self.subscription.channel.to_string(),
+            subscription: self.subscription.name.to_string(),
+            ty: envelope.ty.clone(),
+            version: envelope.version,
+            reason: reason.to_owned(),
+            error: printable(error),
+            attributes: wire::attributes_json(envelope),
+            payload: envelope.data.to_vec(),
+            count: 1,
+            first_at: finished.at,
+            last_at: finished.at,
+            worker: self.shared.worker,
+            build: self.shared.build.clone(),
+        }
+    }
+
+    fn attempt(&self, work: &Work, kind: AttemptKind, error: &str) -> Attempt {
+        Attempt {
+            attempt: work.envelope.hop.attempt,
+            kind,
+            error: printable(error),
+            at: clock::now(),
+            duration: Duration::ZERO,
+            worker: self.shared.worker,
+            build: self.shared.build.clone(),
+            next: None,
+        }
+    }
+}
+
+/// Short enough for a header.
+fn headline(kind: AttemptKind, error: &str) -> String {
+    let text: String = error.chars().filter(|c| !c.is_control()).take(200).collect();
+    format!("{}: {text}", kind.word())
+}

@@ -1,0 +1,175 @@
+//! Outbox relay (Transactional Outbox, Message Relay): committed rows leave for the broker, each destination at its own pace.
+//!
+//! Rows come from memory, straight after their commit. What does not fit stays in the outbox and is paged in later, in sequence;
+//! what nobody owns, or what has come due, is taken by the sweep (`relay/sweep.rs`).
+
+mod lane;
+mod sweep;
+
+use crate::{
+    store::{Destination, OutboxRow, Store},
+    transport::{Sending, Transport},
+};
+use chrono::{DateTime, Utc};
+use lane::Lane;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+/// How the relay works.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) worker: Uuid,
+    /// The build, for letters.
+    pub(crate) build: String,
+    /// Rows of one destination in memory.
+    pub(crate) rows: usize,
+    /// Rows in one publish.
+    pub(crate) batch: usize,
+    /// The sweep looks at least so often.
+    pub(crate) sweep: Duration,
+    /// A worker not seen for so long is lost.
+    pub(crate) lost_after: Duration,
+}
+
+impl Settings {
+    pub(crate) fn new(worker: Uuid, build: String) -> Self {
+        let (sweep, lost_after) = (Duration::from_millis(500), Duration::from_secs(10));
+        Self { worker, build, rows: 4_096, batch: 256, sweep, lost_after }
+    }
+}
+
+/// The door out. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Relay(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+    settings: Settings,
+    lanes: Mutex<HashMap<Destination, Arc<Lane>>>,
+    /// Published and confirmed, still in the outbox.
+    confirmed: Mutex<Vec<Uuid>>,
+    /// A row becomes due at this time: the sweep need not wait for its tick.
+    next_due: Mutex<Option<DateTime<Utc>>>,
+    wake_sweep: Notify,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Relay {
+    /// Starts the sweep; a destination's own task starts with its first row.
+    pub(crate) fn start(
+        store: Arc<dyn Store>,
+        transport: Arc<dyn Transport>,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Self {
+        let inner = Inner {
+            store,
+            transport,
+            settings,
+            lanes: Mutex::default(),
+            confirmed: Mutex::default(),
+            next_due: Mutex::default(),
+            wake_sweep: Notify::new(),
+            tasks: TaskTracker::new(),
+            stop,
+        };
+        let relay = Self(Arc::new(inner));
+        relay.0.tasks.spawn(sweep::run(relay.clone()));
+        relay
+    }
+
+    /// Rows that were committed under this worker's name, in commit order. Never waits: beyond its bound a destination leaves
+    /// them to the outbox.
+    pub(crate) fn take(&self, rows: Vec<OutboxRow>) {
+        for row in rows {
+            match row.due {
+                Some(due) => self.expect_due(due),
+                None => self.lane(&row.destination).push(Sending { row, begun: false }),
+            }
+        }
+    }
+
+    /// These rows may stand in the outbox under this worker's name without having been handed over.
+    pub(crate) fn look_again(&self, rows: &[OutboxRow]) {
+        for row in rows {
+            match row.due {
+                Some(due) => self.expect_due(due),
+                None => self.lane(&row.destination).spill(),
+            }
+        }
+    }
+
+    /// A row that was the message itself has left with a commit.
+    pub(crate) fn forget(&self, row: Option<Uuid>) {
+        let Some(row) = row else { return };
+        for lane in self.lanes().values() {
+            if lane.forget(row) {
+                return;
+            }
+        }
+    }
+
+    /// Rows that may be deleted on the way of the next commit. The caller gives them back if that fails.
+    pub(crate) fn confirmed(&self) -> Vec<Uuid> {
+        let mut confirmed = self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = confirmed.len().saturating_sub(4_096);
+        confirmed.split_off(rest)
+    }
+
+    pub(crate) fn unconfirmed(&self, rows: Vec<Uuid>) {
+        self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+    }
+
+    /// Ends: publishes what is in memory until `limit`, deletes what was confirmed; the rest stays rows.
+    pub(crate) async fn drain(&self, limit: Duration) {
+        let lanes: Vec<_> = self.lanes().values().cloned().collect();
+        let empty = futures::future::join_all(lanes.iter().map(|lane| lane.drained()));
+        let _ = tokio::time::timeout(limit, empty).await;
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        let _ = tokio::time::timeout(limit, self.0.tasks.wait()).await;
+        let confirmed = self.confirmed();
+        if !confirmed.is_empty() {
+            let _ = self.0.store.confirm(&confirmed).await; // else they are published again, under the same ids
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Destination, Arc<Lane>>> {
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lane(&self, destination: &Destination) -> Arc<Lane> {
+        let mut lanes = self.lanes();
+        if let Some(lane) = lanes.get(destination) {
+            return lane.clone();
+        }
+        let lane = Arc::new(Lane::new(destination.clone(), self.0.settings.rows));
+        lanes.insert(destination.clone(), lane.clone());
+        self.0.tasks.spawn(lane::run(self.clone(), lane.clone()));
+        lane
+    }
+
+    /// A row comes due then: the sweep is woken if it would sleep longer.
+    fn expect_due(&self, due: DateTime<Utc>) {
+        if self.expect_due_quietly(due) {
+            self.0.wake_sweep.notify_one();
+        }
+    }
+
+    fn expect_due_quietly(&self, due: DateTime<Utc>) -> bool {
+        let mut next = self.0.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+        let sooner = next.is_none_or(|next| due < next);
+        if sooner {
+            *next = Some(due);
+        }
+        sooner
+    }
+}

@@ -1,0 +1,262 @@
+//! One destination: a bounded queue in memory, the outbox behind it, and a breaker of its own.
+
+use super::Relay;
+use crate::{
+    clock,
+    fault::{self, Point},
+    message::wire,
+    store::{DeadLetter, Destination, LetterKey, LetterState, Reason},
+    transport::{PublishError, Published, Sending},
+};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::Notify;
+use tracing::warn;
+use uuid::Uuid;
+
+/// A message that its destination refuses for good after so many tries is dead(unpublishable).
+const PERMANENT_AFTER: u32 = 3;
+
+pub(super) struct Lane {
+    destination: Destination,
+    bound: usize,
+    state: Mutex<State>,
+    arrived: Notify,
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Sending>,
+    /// In the outbox and known here: queued, being published, confirmed, or kept by the transport. Paging passes over them.
+    known: HashSet<Uuid>,
+    /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
+    spilled: bool,
+    /// How often rows were left to the outbox: tells whether paging has seen the last of them.
+    spills: u64,
+    /// Publishes that failed, by row.
+    tries: HashMap<Uuid, u32>,
+}
+
+impl Lane {
+    pub(super) fn new(destination: Destination, bound: usize) -> Self {
+        Self { destination, bound, state: Mutex::default(), arrived: Notify::new(), emptied: Notify::new() }
+    }
+
+    pub(super) fn push(&self, sending: Sending) {
+        let mut state = self.lock();
+        if state.spilled || state.queue.len() >= self.bound {
+            state.spilled = true;
+            state.spills += 1;
+        } else if state.known.insert(sending.row.seq) {
+            state.queue.push_back(sending);
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn spill(&self) {
+        let mut state = self.lock();
+        state.spilled = true;
+        state.spills += 1;
+        drop(state);
+        self.arrived.notify_one();
+    }
+
+    pub(super) fn forget(&self, row: Uuid) -> bool {
+        self.lock().known.remove(&row)
+    }
+
+    /// Returns when nothing is queued in memory.
+    pub(super) async fn drained(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            emptied.as_mut().enable();
+            if self.lock().queue.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head of the queue; it stays there until it is confirmed, so that order survives a failure. Rows of one key go one at a
+    /// time: a later one must not be confirmed while an earlier one is in doubt. Other keys pass it.
+    fn head(&self, most: usize) -> Vec<Sending> {
+        let state = self.lock();
+        let mut keys = HashSet::new();
+        let near = state.queue.iter().take(4 * most);
+        near.filter(|s| s.row.key.as_deref().is_none_or(|key| keys.insert(key))).take(most).cloned().collect()
+    }
+
+    /// Removes what was published from the head; keeps the rest in order.
+    fn settle(&self, done: &HashSet<Uuid>, kept_by_transport: bool) {
+        let mut state = self.lock();
+        let State { queue, known, tries, .. } = &mut *state;
+        queue.retain(|s| !done.contains(&s.row.seq));
+        for row in done {
+            tries.remove(row);
+            if !kept_by_transport {
+                known.remove(row);
+            }
+        }
+        let empty = state.queue.is_empty();
+        drop(state);
+        if empty {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+/// The life of one destination.
+pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
+    let mut breaker = Breaker::default();
+    loop {
+        let (empty, spilled) = {
+            let state = lane.lock();
+            (state.queue.is_empty(), state.spilled)
+        };
+        let stopped = relay.0.stop.cancelled();
+        if empty && spilled {
+            tokio::select! { biased; () = stopped => return, () = page_in(&relay, &lane) => {} }
+        } else if empty {
+            tokio::select! { biased; () = stopped => return, () = lane.arrived.notified() => {} }
+        } else {
+            let pause = tokio::select! { biased; () = stopped => return, pause = publish(&relay, &lane, &mut breaker) => pause };
+            if !pause.is_zero() {
+                tokio::select! { biased; () = relay.0.stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
+            }
+        }
+    }
+}
+
+/// Publishes the head of the queue. The answer: how long to leave this destination alone.
+async fn publish(relay: &Relay, lane: &Lane, breaker: &mut Breaker) -> Duration {
+    let batch = lane.head(relay.0.settings.batch);
+    fault::at(Point::BeforePublish).await;
+    let answers = relay.0.transport.publish(&lane.destination, &batch).await;
+    fault::at(Point::AfterPublish).await;
+    let (mut confirmed, mut kept) = (HashSet::new(), HashSet::new());
+    let mut failed = None;
+    for (sending, answer) in batch.iter().zip(answers) {
+        match answer {
+            Ok(Published::Confirmed) => drop(confirmed.insert(sending.row.seq)),
+            Ok(Published::Kept) => drop(kept.insert(sending.row.seq)),
+            Err(error) => {
+                let buried = refused(relay, lane, sending, &error).await;
+                if buried {
+                    confirmed.insert(sending.row.seq);
+                } else {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+    }
+    lane.settle(&kept, true);
+    lane.settle(&confirmed, false);
+    relay.unconfirmed(confirmed.into_iter().collect());
+    breaker.judge(failed.as_ref(), &lane.destination)
+}
+
+/// Notes the refusal on the row, or buries it if the destination will never take it. `true`: it is buried.
+async fn refused(relay: &Relay, lane: &Lane, sending: &Sending, error: &PublishError) -> bool {
+    let row = &sending.row;
+    let tries = {
+        let mut state = lane.lock();
+        let tries = state.tries.entry(row.seq).or_default();
+        *tries += 1;
+        *tries
+    };
+    let text = error.to_string();
+    if matches!(error, PublishError::Permanent(_)) && tries >= PERMANENT_AFTER {
+        return relay.0.store.bury(row.seq, &letter(relay, sending, &text)).await.is_ok();
+    }
+    // Once, and then rarely: a note is for people and must not cost what a publish costs.
+    if tries.is_power_of_two() {
+        let _ = relay.0.store.note(row.seq, tries, &text).await;
+    }
+    false
+}
+
+fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {
+    let (row, now) = (&sending.row, clock::now());
+    let envelope = &row.envelope;
+    DeadLetter {
+        key: LetterKey {
+            consumer: row.destination.to_string(),
+            source: envelope.source.clone(),
+            id: envelope.id.clone(),
+            attempt: envelope.hop.attempt,
+            payload_hash: envelope.payload_hash(),
+        },
+        state: LetterState::Dead,
+        channel: row.destination.to_string(),
+        subscription: row.destination.to_string(),
+        ty: envelope.ty.clone(),
+        version: envelope.version,
+        reason: Reason::Unpublishable.word().into(),
+        error: error.into(),
+        attributes: wire::attributes_json(envelope),
+        payload: envelope.data.to_vec(),
+        count: 1,
+        first_at: now,
+        last_at: now,
+        worker: relay.0.settings.worker,
+        build: relay.0.settings.build.clone(),
+    }
+}
+
+/// Pages in what was left to the outbox, in sequence, until the queue is full or nothing is left there.
+async fn page_in(relay: &Relay, lane: &Lane) {
+    let before = lane.lock().spills;
+    let mut after = None;
+    loop {
+        let page = relay.0.store.spilled(relay.0.settings.worker, &lane.destination, after, 1_000).await;
+        let Ok(page) = page else {
+            tokio::time::sleep(Duration::from_millis(200)).await; // the store is away; the rows are safe there
+            return;
+        };
+        let mut state = lane.lock();
+        let Some(last) = page.last().map(|row| row.seq) else {
+            // The outbox has no more. If nothing was left to it meanwhile, memory is enough again.
+            state.spilled = state.spills != before;
+            return;
+        };
+        after = Some(last);
+        for row in page {
+            if state.queue.len() >= lane.bound {
+                return;
+            }
+            if state.known.insert(row.seq) {
+                state.queue.push_back(Sending { row, begun: false });
+            }
+        }
+    }
+}
+
+/// Circuit Breaker: a destination that fails is left alone for longer and longer, and nobody else waits for it.
+#[derive(Debug, Default)]
+struct Breaker {
+    failures: u32,
+}
+
+impl Breaker {
+    fn judge(&mut self, failed: Option<&PublishError>, destination: &Destination) -> Duration {
+        let Some(error) = failed else {
+            self.failures = 0;
+            return Duration::ZERO;
+        };
+        self.failures = self.failures.saturating_add(1);
+        if self.failures.is_power_of_two() {
+            warn!(%destination, %error, failures = self.failures, "a destination does not take its messages; they wait in the outbox");
+        }
+        Duration::from_millis(50 << self.failures.min(8)).min(Duration::from_secs(10))
+    }
+}

@@ -1,0 +1,87 @@
+//! The sweep: takes outbox rows that nobody else will publish: ownerless, of a lost worker, or come due.
+
+use super::Relay;
+use crate::{
+    clock,
+    fault::{self, Point},
+    transport::Sending,
+};
+use std::{sync::PoisonError, time::Duration};
+use tracing::warn;
+
+/// Rows in one transaction of the sweep.
+const PAGE: usize = 512;
+
+/// Looks every tick, and at the moment when a row of this process comes due.
+pub(super) async fn run(relay: Relay) {
+    let mut idle_since = clock::instant();
+    loop {
+        let taken = once(&relay).await;
+        delete_confirmed(&relay, &mut idle_since).await;
+        if taken == PAGE {
+            continue; // there is more
+        }
+        let pause = pause(&relay);
+        tokio::select! {
+            biased;
+            () = relay.0.stop.cancelled() => return,
+            () = relay.0.wake_sweep.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn once(relay: &Relay) -> usize {
+    let (inner, now) = (&relay.0, clock::now());
+    let settings = &inner.settings;
+    {
+        let mut next = inner.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+        if next.is_some_and(|due| due <= now) {
+            *next = None;
+        }
+    }
+    // Due rows are paged by the time they come due; what is due after this page is announced again below.
+    let swept = match inner.store.sweep(settings.worker, now, now - settings.lost_after, PAGE).await {
+        Ok(swept) => swept,
+        Err(error) => {
+            warn!(%error, "the sweep of the outbox failed and is tried again");
+            return 0;
+        }
+    };
+    if !swept.is_empty() {
+        fault::at(Point::AfterSweep).await;
+    }
+    let taken = swept.len();
+    for swept in swept {
+        relay.lane(&swept.row.destination).push(Sending { row: swept.row, begun: swept.begun });
+    }
+    if let Ok(Some(due)) = inner.store.next_due().await {
+        relay.expect_due_quietly(due);
+    }
+    taken
+}
+
+/// Until the next tick, or until a row comes due.
+fn pause(relay: &Relay) -> Duration {
+    let next = *relay.0.next_due.lock().unwrap_or_else(PoisonError::into_inner);
+    let until_due = next.map_or(Duration::MAX, |due| clock::between(clock::now(), due));
+    // A row that is due and was not taken belongs to somebody else: no spinning for it.
+    until_due.clamp(Duration::from_millis(5), relay.0.settings.sweep)
+}
+
+/// Confirmed rows leave with the next commit; after a second without one they get a transaction of their own.
+async fn delete_confirmed(relay: &Relay, idle_since: &mut clock::Instant) {
+    let waiting = relay.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len();
+    if waiting == 0 {
+        *idle_since = clock::instant();
+        return;
+    }
+    if idle_since.elapsed() < Duration::from_secs(1) {
+        return;
+    }
+    let rows = relay.confirmed();
+    if relay.0.store.confirm(&rows).await.is_err() {
+        relay.unconfirmed(rows);
+    }
+    *idle_since = clock::instant();
+}
