@@ -40,7 +40,7 @@ impl Serialize for Row<'_> {
 /// The row was not written by [`attributes_json`].
 pub fn from_attributes_json(json: &str, data: Bytes) -> Result<Envelope, WireError> {
     let Members(members) = serde_json::from_str::<Members<'_, Cow<'_, str>>>(json)
-        .map_err(|e| WireError::new("attributes", format!("are not a JSON object of strings: {e}")))?;
+        .map_err(|e| WireError::new("row", format!("is not a JSON object of strings: {e}")))?;
     let mut draft = Draft::default();
     for (name, value) in members {
         let value = value.into_owned();
