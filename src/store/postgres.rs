@@ -3,13 +3,17 @@
 //! Two pools: the committer's own, so that no handler ever keeps a commit waiting for a connection, and one for everything else.
 //! Session settings are given at start-up or with `set local`, and locks end with their transaction, so that poolers work.
 
+mod check;
 mod commit;
 mod days;
 mod documents;
 mod errors;
+mod housekeeping;
 mod inbox;
 mod letters;
+mod open;
 mod operation;
+mod operators;
 mod outbox;
 mod partitions;
 mod rows;
@@ -29,6 +33,7 @@ use std::{collections::HashMap, str::FromStr, sync::RwLock};
 
 /// How often a commit makes missing partitions before it gives up: two workers may each find another day missing.
 const PARTITION_TRIES: usize = 3;
+const VANISHING: &str = "partitions of the inbox vanish as fast as they are made";
 /// What is not answered by then is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -62,6 +67,7 @@ pub struct PostgresStore {
     sql: Sql,
     commits: PgPool,
     other: PgPool,
+    address: PgConnectOptions,
     days: Days,
     /// Builds of this process's workers.
     builds: RwLock<HashMap<Uuid, Arc<str>>>,
@@ -92,7 +98,8 @@ impl PostgresStore {
         Ok(Self {
             sql,
             commits: pool(options.commit_connections).connect_lazy_with(commits),
-            other: pool(options.other_connections).connect_lazy_with(address),
+            other: pool(options.other_connections).connect_lazy_with(address.clone()),
+            address,
             days: Days::new(),
             builds: RwLock::default(),
         })
@@ -143,8 +150,8 @@ impl Store for PostgresStore {
         self.migrate_schema().await
     }
 
-    async fn check(&self, _rows: &[RowSpec]) -> StoreResult<Vec<String>> {
-        Ok(Vec::new())
+    async fn check(&self, rows: &[RowSpec]) -> StoreResult<Vec<String>> {
+        self.check_all(rows).await.map_err(|trouble| errors::unfit(trouble, "the database cannot be checked"))
     }
 
     async fn commit(&self, batch: &Batch<'_>) -> StoreResult<Vec<Verdict>> {
@@ -156,7 +163,7 @@ impl Store for PostgresStore {
                 other => return Ok(other?),
             }
         }
-        Err(StoreError::Busy(anyhow::anyhow!("partitions of the inbox vanish as fast as they are made")))
+        Err(StoreError::Busy(anyhow::anyhow!(VANISHING)))
     }
 
     async fn seen(&self, keys: &[InboxKey]) -> StoreResult<Vec<Option<Seen>>> {
@@ -167,12 +174,26 @@ impl Store for PostgresStore {
         Ok(self.load_document(collection, id).await?)
     }
 
-    async fn begin(&self, _: &Arc<str>, _: &Arc<Envelope>, _: &[u8; 32], _: Duration) -> StoreResult<Begun> {
-        Ok(Begun::Unsupported(self.kind()))
+    async fn begin(
+        &self,
+        consumer: &Arc<str>,
+        envelope: &Arc<Envelope>,
+        payload_hash: &[u8; 32],
+        left: Duration,
+    ) -> StoreResult<Begun> {
+        for _ in 0..PARTITION_TRIES {
+            match self.try_begin(consumer, envelope, payload_hash, left).await {
+                Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
+                    self.make_partition_for(envelope).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Busy(anyhow::anyhow!(VANISHING)))
     }
 
-    async fn commit_open(&self, _open: OpenTx, _worker: Uuid, _message: &Finished) -> StoreResult<Verdict> {
-        Ok(Verdict::Stored)
+    async fn commit_open(&self, open: OpenTx, worker: Uuid, message: &Finished) -> StoreResult<Verdict> {
+        Ok(self.finish_open(open, worker, message).await?)
     }
 
     async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
@@ -253,16 +274,16 @@ impl Store for PostgresStore {
         Ok(self.resolve(key, state, rows, audit).await?)
     }
 
-    async fn history(&self, _id: &str) -> StoreResult<History> {
-        Ok(History::default())
+    async fn history(&self, id: &str) -> StoreResult<History> {
+        Ok(self.tell(id).await?)
     }
 
     async fn counts(&self) -> StoreResult<Counts> {
-        Ok(Counts::default())
+        Ok(self.count().await?)
     }
 
-    async fn maintain(&self, _retention: &Retention, _now: DateTime<Utc>) -> StoreResult<Maintained> {
-        Ok(Maintained::default())
+    async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {
+        Ok(self.keep_house(retention, now).await?)
     }
 
     async fn close(&self) {

@@ -47,7 +47,8 @@ impl PostgresStore {
 
     /// The partitions that these messages belong to, for a batch that found one missing.
     pub(super) async fn make_partitions_for(&self, messages: &[Finished]) -> Sure<()> {
-        let places = messages.iter().filter(|message| message.fenced).map(|message| self.days.place(message));
+        let fenced = messages.iter().filter(|message| message.fenced);
+        let places = fenced.map(|message| self.days.place(message));
         let wanted: BTreeSet<Time> = places.filter(|place| *place != UNDATED).map(days::day_of).collect();
         self.make_partitions(wanted).await?;
         Ok(())

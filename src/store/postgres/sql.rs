@@ -5,6 +5,7 @@ use sqlx::AssertSqlSafe;
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 /// A text that can be sent.
@@ -69,11 +70,13 @@ impl Sql {
         AssertSqlSafe(template.replace("{s}", &self.quoted).replace("{t}", table).into())
     }
 
-    /// The start of a transaction whose statements end when `left_ms` have passed.
-    pub(super) fn begin(left_ms: u64) -> Text {
-        let idle = left_ms.saturating_add(1000);
+    /// The start of a transaction whose statements end when `left` has passed, and which ends soon after.
+    pub(super) fn begin(left: Duration) -> Text {
+        // Zero would mean no limit, and more than this is refused.
+        let millis = left.as_millis().clamp(1, i32::MAX as u128 - 1_000);
+        let idle = millis + 1_000;
         let text = format!(
-            "begin; set local statement_timeout = {left_ms}; set local idle_in_transaction_session_timeout = {idle}"
+            "begin; set local statement_timeout = {millis}; set local idle_in_transaction_session_timeout = {idle}"
         );
         AssertSqlSafe(text.into())
     }
