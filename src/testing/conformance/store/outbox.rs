@@ -93,11 +93,10 @@ pub(super) async fn spilled_rows_are_paged_in_sequence(on: Subject) {
     on.enqueue(None, &[row(command()).with(|r| r.destination = here.clone())]).await;
     on.enqueue(Some(clock::uuid_v7()), &[row(command()).with(|r| r.destination = here.clone())]).await;
     let (mut found, mut after) = (Vec::new(), None);
-    loop {
+    for expected in [3, 3, 3, 1, 0] {
         let page = on.store.spilled(on.worker, &here, after, 3).await.expect("pages can be read");
-        assert!(page.len() <= 3);
-        let Some(last) = page.last() else { break };
-        after = Some(last.seq);
+        assert_eq!(page.len(), expected);
+        after = page.last().map(|row| row.seq);
         found.extend(page);
     }
     assert_eq!(seqs(&found), seqs(rows.iter().step_by(2)));
@@ -149,7 +148,8 @@ pub(super) async fn burying_puts_a_letter_in_the_place_of_the_row(on: Subject) {
     for _ in 0..2 {
         on.store.bury(row.seq, &letter).await.expect("it can be buried");
         assert!(!on.is_in_outbox(&row).await);
-        assert_eq!(on.letters(&DeadFilter::default()).await, [letter.clone()], "once, however often it is said");
+        let found = on.letters(&DeadFilter::default()).await;
+        assert_eq!(found.as_slice(), std::slice::from_ref(&letter), "once, however often it is said");
     }
 }
 
