@@ -1,7 +1,11 @@
 //! Cases: the outbox, from the commit to the confirm.
 
 use super::{Subject, samples::*};
-use crate::{Envelope, clock, message::Hop, store::*};
+use crate::{
+    Envelope, clock,
+    message::{Hop, wire},
+    store::*,
+};
 use std::sync::Arc;
 
 /// A message with every attribute.
@@ -36,6 +40,7 @@ fn full() -> Envelope {
 }
 
 pub(super) async fn a_row_comes_back_as_it_was_written(on: Subject) {
+    wire::check(&full()).expect("it may travel");
     let plain = row(command().with(|e| (e.time, e.content_type) = (None, None)));
     let written = [
         row(full()),

@@ -1,6 +1,6 @@
 //! Object Mother: finished messages, rows and letters with everything filled in; a case changes what it is about.
 
-use crate::{Envelope, clock, store::*};
+use crate::{Envelope, clock, message::wire, store::*};
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -129,7 +129,7 @@ pub(super) fn letter(message: &Finished) -> DeadLetter {
         version: envelope.version,
         reason: Reason::Permanent.word().into(),
         error: "read the order: no such car".into(),
-        attributes: format!(r#"{{"id":{:?},"type":{:?}}}"#, envelope.id, envelope.ty),
+        attributes: wire::attributes_json(envelope),
         payload: envelope.data.to_vec(),
         count: 1,
         first_at: message.at,
