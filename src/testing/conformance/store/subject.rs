@@ -20,7 +20,7 @@ pub struct Features {
 pub struct OwnTable {
     /// Its name, schema-qualified where there are schemas.
     pub name: &'static str,
-    /// Whether the database holds its columns to what they are declared. The memory store has no declarations.
+    /// Whether the database holds its columns to their declared types (SQLite: `strict`). The memory store has no declarations.
     pub is_declared: bool,
     /// Reads its rows as JSON objects, ordered by `id`.
     pub read: Arc<dyn Fn() -> BoxFuture<'static, Vec<Value>> + Send + Sync>,
