@@ -1,13 +1,30 @@
 //! Envelope Wrapper: the wire contract, CloudEvents 1.0 in binary and structured mode.
+//!
+//! [`parse`] is the only reader and [`headers`], [`properties`] and [`structured`] are the only writers, for every transport.
+//! [`check`] is the law between them: what it accepts is written, and what is written is read as the same envelope.
+//! For people of other languages the same contract is told in `docs/wire.md`.
+
+mod attribute;
+mod binary;
+mod draft;
+mod row;
+mod structured;
+
+pub use attribute::check;
+pub use binary::{headers, properties, to_raw};
+pub use row::{attributes_json, from_attributes_json};
+pub use structured::{STRUCTURED, structured};
 
 use crate::message::Envelope;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use draft::Draft;
 
 /// A message as a transport received it: nothing interpreted yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Raw {
-    /// Headers in their order. `None` is a header without a value (Kafka has those); typed AMQP values come as their text.
+    /// Headers in their order. `None` is a header without a value (Kafka has those); typed AMQP values come as their text,
+    /// a timestamp as RFC 3339.
     pub headers: Vec<(String, Option<Bytes>)>,
     /// What the broker itself knows of the message.
     pub properties: Properties,
@@ -50,6 +67,21 @@ pub enum Prefix {
     CeDash,
 }
 
+impl Prefix {
+    /// In the order in which a reader prefers them, if one message carries several sets.
+    pub const ALL: [Self; 4] = [Self::CloudEvents, Self::CloudEventsColon, Self::CeDash, Self::Ce];
+
+    /// As it stands before the attribute's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ce => "ce_",
+            Self::CloudEvents => "cloudEvents_",
+            Self::CloudEventsColon => "cloudEvents:",
+            Self::CeDash => "ce-",
+        }
+    }
+}
+
 /// Why bytes are no message. Each variant names the attribute.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("attribute `{attribute}` {problem}")]
@@ -58,4 +90,63 @@ pub struct WireError {
     pub attribute: String,
     /// What is wrong with it.
     pub problem: String,
+}
+
+impl WireError {
+    fn new(attribute: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { attribute: attribute.into(), problem: problem.into() }
+    }
+}
+
+/// Where a message keeps its attributes.
+enum Mode {
+    /// In headers with this prefix; the body is the payload.
+    Binary(Prefix),
+    /// In the body, a JSON object that holds the payload too.
+    Structured,
+    /// In the broker's own properties; the body is the payload.
+    Bare,
+}
+
+impl Mode {
+    fn of(raw: &Raw) -> Result<Self, WireError> {
+        if let Some(prefix) = binary::chosen(&raw.headers) {
+            return Ok(Self::Binary(prefix));
+        }
+        match &raw.properties.content_type {
+            Some(ty) if structured::is_announced(ty)? => Ok(Self::Structured),
+            _ => Ok(Self::Bare),
+        }
+    }
+}
+
+/// Reads a message that came from `channel` (its name is the source, if neither the message nor its producer has one).
+///
+/// Strict about what pitcrew relies on and tolerant of everything foreign. The payload is not looked into: it is the body, or
+/// in structured mode the slice of it that `data` stands in, byte for byte.
+///
+/// # Errors
+/// Names the first attribute that is wrong. The same bytes fail again for ever: no retry helps.
+pub fn parse(raw: &Raw, channel: &str) -> Result<Envelope, WireError> {
+    let mut draft = Draft::default();
+    let data = match Mode::of(raw)? {
+        Mode::Binary(prefix) => {
+            binary::read(&raw.headers, Some(prefix), &mut draft)?;
+            draft.content_type_from(&raw.properties);
+            raw.body.clone()
+        }
+        Mode::Structured => {
+            binary::read(&raw.headers, None, &mut draft)?;
+            structured::read(&raw.body, &mut draft)?
+        }
+        Mode::Bare => {
+            binary::read(&raw.headers, None, &mut draft)?;
+            binary::read_bare(raw, &mut draft)?;
+            raw.body.clone()
+        }
+    };
+    draft.complete(&raw.properties, channel);
+    let envelope = draft.envelope(data)?;
+    check(&envelope)?;
+    Ok(envelope)
 }
