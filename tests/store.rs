@@ -55,7 +55,7 @@ async fn sqlite() -> Option<Bench> {
         rows.iter().map(|row| serde_json::from_str(row).expect("JSON")).collect()
     });
     let own_table = OwnTable { name: "conformance.conformance_row", is_declared: true, read };
-    let features = Features { own_table: Some(own_table), single_process: true };
+    let features = Features { own_table: Some(own_table), single_process: true, ..Features::default() };
     let sweep_up = Box::pin(async move {
         own.close().await;
         drop(directory);
@@ -73,14 +73,15 @@ async fn postgres() -> Option<Bench> {
     // A constant, as an author's table is: leaked once for each case.
     let name: &'static str = format!("{schema}.conformance_row").leak();
     let options = Options { schema, ..Default::default() };
-    let store = Arc::new(PostgresStore::connect(&url, options).await.expect("Postgres answers"));
+    let connect = async || Arc::new(PostgresStore::connect(&url, options.clone()).await.expect("Postgres answers"));
+    let (store, twin) = (connect().await, connect().await);
     let own = store.pool();
     let read = reader(own.clone(), move |own| async move {
         let select = sqlx::AssertSqlSafe(format!("select to_jsonb(r) from {name} r order by id"));
         sqlx::query_scalar(select).fetch_all(&own).await.expect("the author's rows")
     });
     let own_table = OwnTable { name, is_declared: true, read };
-    let features = Features { own_table: Some(own_table), single_process: false };
+    let features = Features { own_table: Some(own_table), twin: Some(twin), single_process: false };
     let subject = Subject::new(store, features).await;
     let table = format!("create table {name} (id text primary key, n bigint not null, note text)");
     sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(&own).await.expect("the author's table");
