@@ -8,6 +8,7 @@ pub mod handler;
 pub mod message;
 mod route;
 pub mod store;
+pub mod testing;
 pub mod transport;
 
 pub use context::{Context, Document, Row};
