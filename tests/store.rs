@@ -1,14 +1,17 @@
 //! Conformance of the stores: one test for each case and adapter, so that a failure names both.
 
 use futures::future::BoxFuture;
+use pitcrew::sqlx::{self, Connection, Executor, SqliteConnection, types::Json};
 use pitcrew::{
     Envelope,
     store::{
         Batch, Destination, Effects, Fate, Finished, OutboxRow, Purpose, Store, StoreError, Verdict,
         memory::{Failure, MemoryStore},
+        sqlite::{Options, SqliteStore},
     },
     testing::conformance::store::{self, Features, OwnTable, Subject},
 };
+use serde_json::Value;
 use std::{sync::Arc, time::Duration};
 
 /// Runs one case on a store of its own.
@@ -31,8 +34,37 @@ async fn memory() -> Option<Subject> {
     Some(Subject::new(store, Features { own_table, ..Features::default() }).await)
 }
 
+/// A file of its own; it goes with the last clone of the subject.
+async fn sqlite() -> Option<Subject> {
+    let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+    let path = directory.path().join("pitcrew.db");
+    let store = SqliteStore::open(&path.to_string_lossy(), Options::default()).await.expect("a new file can be opened");
+    let url = format!("sqlite://{}", path.display());
+    let mut author = SqliteConnection::connect(&url).await.expect("the author connects");
+    let create = "create table conformance_row (id text primary key, n integer not null, note text) strict";
+    author.execute(create).await.expect("the author's table is made");
+    let read = Arc::new(move || -> BoxFuture<'static, _> {
+        let (url, _keep) = (url.clone(), directory.clone());
+        Box::pin(async move {
+            let mut author = SqliteConnection::connect(&url).await.expect("the author connects");
+            let select = "select json_object('id', id, 'n', n, 'note', note) from conformance_row order by id";
+            let rows: Vec<Json<Value>> = sqlx::query_scalar(select).fetch_all(&mut author).await.expect("it reads");
+            rows.into_iter().map(|Json(row)| row).collect()
+        })
+    });
+    let own_table = Some(OwnTable { name: "shop.conformance_row", is_declared: true, read });
+    Some(Subject::new(Arc::new(store), Features { single_process: true, own_table }).await)
+}
+
 macro_rules! suite {
     ($($case:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::check(stringify!($case), super::sqlite).await;
+            })*
+        }
+
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
