@@ -1,10 +1,6 @@
 //! Unit of Work: the group commit.
 
-use super::{
-    SqliteStore,
-    judge::Known,
-    own_rows, writes,
-};
+use super::{SqliteStore, judge::Known, own_rows, writes};
 use crate::{
     fault,
     store::{Batch, Finished, Verdict},

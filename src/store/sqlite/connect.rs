@@ -46,7 +46,9 @@ impl File {
             _ if path.starts_with(":memory:") => {
                 unfit("a database in memory keeps no promise; give a path (tests use the memory store)")
             }
-            _ if after.is_some() && path.contains('?') => unfit("parameters after `?` are not understood; give the path alone"),
+            _ if after.is_some() && path.contains('?') => {
+                unfit("parameters after `?` are not understood; give the path alone")
+            }
             _ => Ok(Self(path.into())),
         }
     }
@@ -73,7 +75,9 @@ impl File {
         match () {
             () if read_only(self.path()) => unfit(format!("the file is read-only; chmod u+w {file}")),
             // SQLite makes two files beside the database, so a writable file is not enough.
-            () if read_only(self.directory()) => unfit(format!("the directory {directory} is read-only; chmod u+w {directory}")),
+            () if read_only(self.directory()) => {
+                unfit(format!("the directory {directory} is read-only; chmod u+w {directory}"))
+            }
             () => Ok(()),
         }
     }

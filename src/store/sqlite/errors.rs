@@ -56,11 +56,15 @@ impl File {
             Some(code::FULL) => format!("; free space on the disk of {directory}"),
             Some(code::IOERR) => format!("; look at the disk of {directory}"),
             Some(code::READONLY | code::CANTOPEN | code::PERM) => {
-                format!("; the file, its `-wal` and `-shm` and the directory {directory} must be writable for this user")
+                format!(
+                    "; the file, its `-wal` and `-shm` and the directory {directory} must be writable for this user"
+                )
             }
-            Some(code::CORRUPT | code::NOTADB) => "; it is damaged or no SQLite database: move it away and restore a copy, \
+            Some(code::CORRUPT | code::NOTADB) => {
+                "; it is damaged or no SQLite database: move it away and restore a copy, \
                 or save what can be read with `sqlite3 FILE .recover`"
-                .into(),
+                    .into()
+            }
             Some(code::BUSY | code::LOCKED) => "; another process is writing".into(),
             _ => String::new(),
         }

@@ -23,13 +23,10 @@ impl WorkerLock {
         let path = PathBuf::from(name);
         let shown = path.display();
         let unfit = |why: String| StoreError::Unfit(format!("lock the database {}: {why}", database.path().display()));
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|e| unfit(format!("open {shown}: {e}; its directory must exist and be writable for this user")))?;
+        let mut file =
+            fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(|e| {
+                unfit(format!("open {shown}: {e}; its directory must exist and be writable for this user"))
+            })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {

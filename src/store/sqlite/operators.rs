@@ -62,18 +62,25 @@ pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<Hist
     // An undated ID has an index of its own, every other one its place in the key.
     let inbox = match key_time(id) {
         0 => sqlx::query("select * from inbox where id = ? and key_time = 0 order by at, consumer, source").bind(id),
-        time => sqlx::query("select * from inbox where key_time = ? and id = ? order by at, consumer, source").bind(time).bind(id),
+        time => sqlx::query("select * from inbox where key_time = ? and id = ? order by at, consumer, source")
+            .bind(time)
+            .bind(id),
     };
     let inbox = inbox.fetch_all(&mut *tx).await?;
-    let attempts = sqlx::query("select * from attempt where id = ? order by at, rowid").bind(id).fetch_all(&mut *tx).await?;
-    let letters = sqlx::query("select * from dead_letter where id = ? order by first_at").bind(id).fetch_all(&mut *tx).await?;
-    let audit = sqlx::query("select * from audit where target = ? order by at, rowid").bind(id).fetch_all(&mut *tx).await?;
+    let attempts =
+        sqlx::query("select * from attempt where id = ? order by at, rowid").bind(id).fetch_all(&mut *tx).await?;
+    let letters =
+        sqlx::query("select * from dead_letter where id = ? order by first_at").bind(id).fetch_all(&mut *tx).await?;
+    let audit =
+        sqlx::query("select * from audit where target = ? order by at, rowid").bind(id).fetch_all(&mut *tx).await?;
     let outbox = sqlx::query("select * from outbox where id = ? order by seq").bind(id).fetch_all(&mut *tx).await?;
     // What a handler sends carries an ID of its own time or later, so the search begins there instead of paying for an index.
     let from = key_time(id).saturating_sub(CLOCK_SKEW_MICROS).max(0);
-    let caused = sqlx::query("select * from inbox where causation = ? and key_time >= ? order by at, consumer, source, id");
+    let caused =
+        sqlx::query("select * from inbox where causation = ? and key_time >= ? order by at, consumer, source, id");
     let caused = caused.bind(id).bind(from).fetch_all(&mut *tx).await?;
-    let caused_outbox = sqlx::query("select * from outbox where causation = ? order by seq").bind(id).fetch_all(&mut *tx).await?;
+    let caused_outbox =
+        sqlx::query("select * from outbox where causation = ? order by seq").bind(id).fetch_all(&mut *tx).await?;
     tx.commit().await?;
     Ok(History {
         inbox: inbox.iter().map(decode::inbox_row).collect::<Result<_, _>>()?,

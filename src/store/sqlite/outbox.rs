@@ -78,7 +78,9 @@ async fn is_anything_free(
         "select exists (select 1 from outbox where owner is null and due is null)
              or exists (select 1 from outbox where owner is null and due is not null and due <= ?3)
              or exists (select 1 from worker where id <> ?1 and beat < ?2)
-             or exists (", lost_owners!(), ")"
+             or exists (",
+        lost_owners!(),
+        ")"
     ));
     free.bind(worker).bind(micros(lost_before)).bind(micros(now)).fetch_one(&store.readers).await
 }

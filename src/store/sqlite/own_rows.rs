@@ -129,7 +129,9 @@ fn wrong_names(spec: &RowSpec) -> Option<String> {
         }
         () if spec.key.is_empty() => Some(format!("{table}: KEY is empty; list the columns of a unique index")),
         () => match spec.key.iter().find(|key| !spec.columns.contains(key)) {
-            Some(key) => Some(format!("{table}: key column `{key}` is not written; list every column of KEY in COLUMNS too")),
+            Some(key) => {
+                Some(format!("{table}: key column `{key}` is not written; list every column of KEY in COLUMNS too"))
+            }
             None => {
                 let odd = names.find(|name| !is_identifier(name))?;
                 Some(format!("{table}: `{odd}` is no identifier; use letters, digits and _"))
@@ -152,7 +154,8 @@ impl Table {
     async fn read(connection: &mut SqliteConnection, name: &str) -> sqlx::Result<Self> {
         let mut table = Self::default();
         let mut key = BTreeSet::new();
-        let columns = sqlx::query("select lower(name), pk, \"notnull\" and dflt_value is null from pragma_table_info(?)");
+        let columns =
+            sqlx::query("select lower(name), pk, \"notnull\" and dflt_value is null from pragma_table_info(?)");
         for row in columns.bind(name).fetch_all(&mut *connection).await? {
             let column: String = row.try_get(0)?;
             let in_key = row.try_get::<i64, _>(1)? > 0;
@@ -186,7 +189,10 @@ impl Table {
         let missing: Vec<_> = lower(spec.columns).difference(&self.columns).map(|c| format!("`{c}`")).collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            return Some(format!("{}: the table `{table}` has no column {missing}; add it, or leave it out of COLUMNS", spec.table));
+            return Some(format!(
+                "{}: the table `{table}` has no column {missing}; add it, or leave it out of COLUMNS",
+                spec.table
+            ));
         }
         let key = lower(spec.key);
         if !self.unique.contains(&key) {
@@ -207,7 +213,10 @@ impl Table {
             return None;
         }
         let left = left.join(", ");
-        Some(format!("{}: {left} is not null, has no default and is not in COLUMNS: a new row will be refused", spec.table))
+        Some(format!(
+            "{}: {left} is not null, has no default and is not in COLUMNS: a new row will be refused",
+            spec.table
+        ))
     }
 }
 
@@ -230,7 +239,8 @@ mod tests {
     fn a_row_written_twice_is_written_once_with_the_last_body() {
         let writes = [write(SPEC, "[1]", Some("a")), write(SPEC, "[2]", Some("b")), write(SPEC, "[1]", None)];
         let runs = runs(latest(&writes.iter().collect::<Vec<_>>()));
-        let keys: Vec<Vec<_>> = runs.iter().map(|run| run.iter().map(|w| (&*w.key, w.body.as_deref())).collect()).collect();
+        let keys: Vec<Vec<_>> =
+            runs.iter().map(|run| run.iter().map(|w| (&*w.key, w.body.as_deref())).collect()).collect();
         assert_eq!(keys, [vec![("[1]", None)], vec![("[2]", Some("b"))]]);
     }
 

@@ -47,13 +47,17 @@ pub(super) async fn migrate(store: &SqliteStore) -> StoreResult<Migrated> {
     }
     if schema == 0 {
         refuse_foreign(store, &mut tx).await?;
-        store.answer(tx.execute("create table meta (key text not null primary key, value integer not null) strict").await)?;
+        store.answer(
+            tx.execute("create table meta (key text not null primary key, value integer not null) strict").await,
+        )?;
     }
     for migration in todo {
         store.answer(sqlx::raw_sql(*migration).execute(&mut *tx).await)?;
     }
     for (key, value) in [("schema", VERSION), ("min_schema", MIN_SCHEMA)] {
-        let put = sqlx::query("insert into meta values (?, ?) on conflict (key) do update set value = max(value, excluded.value)");
+        let put = sqlx::query(
+            "insert into meta values (?, ?) on conflict (key) do update set value = max(value, excluded.value)",
+        );
         store.answer(put.bind(key).bind(value).execute(&mut *tx).await)?;
     }
     store.answer(tx.commit().await)?;
@@ -65,7 +69,8 @@ async fn version(connection: &mut SqliteConnection) -> sqlx::Result<Option<(u32,
     if !has_table(connection, "meta").await? {
         return Ok(None);
     }
-    let value = "select (select value from meta where key = 'schema'), (select value from meta where key = 'min_schema')";
+    let value =
+        "select (select value from meta where key = 'schema'), (select value from meta where key = 'min_schema')";
     sqlx::query_as(value).fetch_optional(connection).await
 }
 

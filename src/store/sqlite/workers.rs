@@ -11,7 +11,8 @@ use uuid::Uuid;
 pub(super) async fn start(store: &SqliteStore, worker: &WorkerRecord, now: DateTime<Utc>) -> sqlx::Result<()> {
     let mut tx = store.begin_write().await?;
     sqlx::query("delete from worker").execute(&mut *tx).await?;
-    let insert = sqlx::query("insert into worker (id, service, place, build, started, beat) values (?1, ?2, ?3, ?4, ?5, ?5)");
+    let insert =
+        sqlx::query("insert into worker (id, service, place, build, started, beat) values (?1, ?2, ?3, ?4, ?5, ?5)");
     let insert = insert.bind(worker.id).bind(&worker.service).bind(&worker.place).bind(&worker.build).bind(micros(now));
     insert.execute(&mut *tx).await?;
     tx.commit().await

@@ -99,7 +99,17 @@ pub(super) async fn attempts(connection: &mut SqliteConnection, stored: &[&Finis
     let insert = Insert {
         table: "attempt",
         columns: &[
-            "consumer", "source", "id", "attempt", "kind", "error", "at", "duration_ms", "worker", "build", "next",
+            "consumer",
+            "source",
+            "id",
+            "attempt",
+            "kind",
+            "error",
+            "at",
+            "duration_ms",
+            "worker",
+            "build",
+            "next",
         ],
         tail: "",
     };
@@ -152,8 +162,19 @@ pub(super) async fn outbox(
     let insert = Insert {
         table: "outbox",
         columns: &[
-            "seq", "owner", "due", "key", "destination", "purpose", "id", "source", "type", "causation", "attributes",
-            "payload", "created",
+            "seq",
+            "owner",
+            "due",
+            "key",
+            "destination",
+            "purpose",
+            "id",
+            "source",
+            "type",
+            "causation",
+            "attributes",
+            "payload",
+            "created",
         ],
         tail: "on conflict (seq) do nothing",
     };
