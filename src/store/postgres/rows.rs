@@ -5,27 +5,49 @@ use crate::store::{Finished, RowSpec, RowWrite};
 use sqlx::PgConnection;
 use std::collections::BTreeMap;
 
-/// One statement's table: name, key, columns.
-type Table = (&'static str, &'static [&'static str], &'static [&'static str]);
+/// Writes of one row type that may be done at once: one upsert and one delete.
+struct Phase<'a> {
+    spec: RowSpec,
+    /// By key, sorted: two batches that share rows then never wait for each other in a circle.
+    writes: BTreeMap<&'a str, &'a RowWrite>,
+}
+
+impl Phase<'_> {
+    /// Whether it may have written the row of `write`. Keys of other columns cannot be compared.
+    fn touches(&self, write: &RowWrite) -> bool {
+        self.spec.key != write.spec.key || self.writes.contains_key(write.key.as_str())
+    }
+}
+
+/// Each row once, as its last writer left it. Several row types of one table keep their order where they meet in a row.
+fn phases<'a>(writes: impl Iterator<Item = &'a RowWrite>) -> Vec<Phase<'a>> {
+    let mut phases: Vec<Phase<'a>> = Vec::new();
+    for write in writes {
+        let met = phases.iter().rposition(|phase| phase.touches(write)).unwrap_or(0);
+        match phases[met..].iter_mut().find(|phase| phase.spec == write.spec) {
+            Some(phase) => drop(phase.writes.insert(&write.key, write)),
+            None => phases.push(Phase { spec: write.spec, writes: BTreeMap::from([(write.key.as_str(), write)]) }),
+        }
+    }
+    phases
+}
 
 impl PostgresStore {
-    /// Writes each row once, as its last writer left it, sorted by key.
+    /// Table by table, in one order for all writers.
     pub(super) async fn write_rows(&self, tx: &mut PgConnection, stored: &[&Finished]) -> Sure<()> {
-        let mut tables: BTreeMap<Table, BTreeMap<&str, &RowWrite>> = BTreeMap::new();
+        let mut tables: BTreeMap<&str, Vec<&RowWrite>> = BTreeMap::new();
         for write in stored.iter().flat_map(|message| &message.effects.rows) {
-            let spec = &write.spec;
-            tables.entry((spec.table, spec.key, spec.columns)).or_default().insert(&write.key, write);
+            tables.entry(write.spec.table).or_default().push(write);
         }
-        for ((table, key, columns), writes) in tables {
-            let texts = self.sql.row(&RowSpec { table, key, columns })?;
-            let (puts, deletes): (Vec<&RowWrite>, Vec<_>) =
-                writes.into_values().partition(|write| write.body.is_some());
+        for phase in tables.into_values().flat_map(|writes| phases(writes.into_iter())) {
+            let texts = self.sql.row(&phase.spec)?;
+            let (puts, deletes): (Vec<_>, Vec<_>) = phase.writes.into_values().partition(|write| write.body.is_some());
             if !puts.is_empty() {
                 let bodies = array(puts.iter().filter_map(|write| write.body.as_deref()));
                 sqlx::query(texts.upsert()).bind(bodies).execute(&mut *tx).await?;
             }
             if !deletes.is_empty() {
-                let keys: Vec<_> = deletes.into_iter().map(|write| key_object(key, &write.key)).collect();
+                let keys: Vec<_> = deletes.into_iter().map(|write| key_object(phase.spec.key, &write.key)).collect();
                 sqlx::query(texts.delete()).bind(array(keys.iter().map(String::as_str))).execute(&mut *tx).await?;
             }
         }
