@@ -10,6 +10,7 @@ mod lanes;
 pub mod retry;
 mod route;
 pub mod store;
+pub mod testing;
 pub mod transport;
 
 pub use context::{Context, Document, Row};

@@ -1,1 +1,272 @@
-//! The memory store.
+//! In-Memory Store: the reference of what a store does, for tests with paused time and for measuring without a database.
+//!
+//! One lock over plain collections: no thread, no timer, no I/O, and nothing is awaited while it is held. Every method is short
+//! enough to be read as the meaning of its counterpart in SQL. What it keeps is gone with it.
+
+mod commit;
+mod operators;
+mod outbox;
+mod state;
+
+use super::*;
+use crate::fault;
+use serde_json::Value;
+use state::{Seat, State};
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
+
+/// Its schema has one version: there is nothing to migrate from.
+const SCHEMA: u32 = 1;
+
+/// What a test makes the store say instead of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// [`StoreError::Away`], and nothing was done.
+    Away,
+    /// [`StoreError::Away`], but it was done: the answer of a commit got lost.
+    AnswerLost,
+    /// [`StoreError::Busy`].
+    Busy,
+    /// [`StoreError::Refused`].
+    Refused,
+}
+
+/// A store without a database. Clones of its `Arc` may be shared by several workers of one test.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+    script: Mutex<Script>,
+}
+
+/// What a test has planned for the next calls.
+#[derive(Debug, Default)]
+struct Script {
+    away: bool,
+    failures: VecDeque<Failure>,
+}
+
+impl MemoryStore {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The next `n` calls, whatever they ask, fail so. Plans queue up.
+    pub fn fail_next(&self, n: usize, failure: Failure) {
+        self.script().failures.extend(std::iter::repeat_n(failure, n));
+    }
+
+    /// While `true`, every call fails with [`StoreError::Away`] and does nothing; planned failures wait.
+    pub fn away(&self, away: bool) {
+        self.script().away = away;
+    }
+
+    /// Planned failures that no call has met yet: a test that ends with some has not tested what it meant to.
+    pub fn failures_left(&self) -> usize {
+        self.script().failures.len()
+    }
+
+    /// The author's own rows in `table`, ordered by their key.
+    pub fn rows(&self, table: &str) -> Vec<Value> {
+        self.read(|state| {
+            let rows = state.tables.get(table).into_iter().flat_map(|rows| rows.values());
+            rows.cloned().map(Value::Object).collect()
+        })
+    }
+
+    /// All outbox rows, in sequence.
+    pub fn outbox(&self) -> Vec<OutboxRow> {
+        self.read(|state| state.outbox.values().map(|entry| entry.row.clone()).collect())
+    }
+
+    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
+        // A panic in the middle of a commit is a bug of this store; the test that caused it has failed already.
+        work(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One transaction, unless a test wants it to fail.
+    fn run<T>(&self, work: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
+        let planned = {
+            let mut script = self.script();
+            if script.away { Some(Failure::Away) } else { script.failures.pop_front() }
+        };
+        let why = || anyhow::anyhow!("a test wants it so");
+        match planned {
+            None => self.read(work),
+            Some(Failure::Away) => Err(StoreError::Away(why())),
+            Some(Failure::Busy) => Err(StoreError::Busy(why())),
+            Some(Failure::Refused) => Err(StoreError::Refused(why())),
+            Some(Failure::AnswerLost) => self.read(work).and(Err(StoreError::Away(why()))),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn migrate(&self) -> StoreResult<Migrated> {
+        self.run(|state| Ok(Migrated { from: std::mem::replace(&mut state.schema, SCHEMA), to: SCHEMA }))
+    }
+
+    async fn check(&self, rows: &[RowSpec]) -> StoreResult<Vec<String>> {
+        self.run(|_| {
+            for spec in rows {
+                if let Some(missing) = spec.key.iter().find(|column| !spec.columns.contains(column)) {
+                    let table = spec.table;
+                    let fix = "list every column of KEY in COLUMNS too";
+                    return Err(StoreError::Unfit(format!("{table}: key column `{missing}` is not written; {fix}")));
+                }
+            }
+            Ok(Vec::new())
+        })
+    }
+
+    async fn commit(&self, batch: &Batch<'_>) -> StoreResult<Vec<Verdict>> {
+        fault::at(fault::Point::InsideCommit).await;
+        self.run(|state| state.commit(batch))
+    }
+
+    async fn seen(&self, keys: &[InboxKey]) -> StoreResult<Vec<Option<Seen>>> {
+        self.run(|state| Ok(keys.iter().map(|key| state.inbox.get(key).map(state::Known::seen)).collect()))
+    }
+
+    async fn load(&self, collection: &str, id: &str) -> StoreResult<Option<StoredDocument>> {
+        self.run(|state| Ok(state.documents.get(&(collection.to_owned(), id.to_owned())).cloned()))
+    }
+
+    async fn begin(&self, _: &Arc<str>, _: &Arc<Envelope>, _: &[u8; 32], _: Duration) -> StoreResult<Begun> {
+        Ok(Begun::Unsupported(self.kind()))
+    }
+
+    async fn commit_open(&self, _: OpenTx, _: Uuid, _: &Finished) -> StoreResult<Verdict> {
+        Err(StoreError::Unfit("the memory store has not begun this transaction; commit it where it was begun".into()))
+    }
+
+    async fn claim(&self, keys: &[InboxKey], _: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
+        self.run(|state| Ok(keys.iter().map(|key| state.claim(key, now)).collect()))
+    }
+
+    async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {
+        self.run(|state| {
+            keys.iter().for_each(|key| state.unclaim(key));
+            Ok(())
+        })
+    }
+
+    async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()> {
+        self.run(|state| {
+            rows.iter().for_each(|row| state.post(owner, row));
+            Ok(())
+        })
+    }
+
+    async fn sweep(
+        &self,
+        worker: Uuid,
+        now: DateTime<Utc>,
+        lost_before: DateTime<Utc>,
+        limit: usize,
+    ) -> StoreResult<Vec<Swept>> {
+        self.run(|state| Ok(state.sweep(worker, now, lost_before, limit)))
+    }
+
+    async fn spilled(
+        &self,
+        worker: Uuid,
+        destination: &Destination,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> StoreResult<Vec<OutboxRow>> {
+        self.run(|state| Ok(state.spilled(worker, destination, after, limit)))
+    }
+
+    async fn confirm(&self, rows: &[Uuid]) -> StoreResult<()> {
+        self.run(|state| {
+            state.confirm(rows);
+            Ok(())
+        })
+    }
+
+    async fn note(&self, row: Uuid, tries: u32, problem: &str) -> StoreResult<()> {
+        self.run(|state| {
+            state.note(row, tries, problem);
+            Ok(())
+        })
+    }
+
+    async fn bury(&self, row: Uuid, letter: &DeadLetter) -> StoreResult<()> {
+        self.run(|state| {
+            state.bury(row, letter);
+            Ok(())
+        })
+    }
+
+    async fn next_due(&self) -> StoreResult<Option<DateTime<Utc>>> {
+        self.run(|state| Ok(state.next_due()))
+    }
+
+    /// Several workers may share a `MemoryStore`: others are lost by their heartbeat, as on Postgres.
+    async fn start_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> StoreResult<()> {
+        self.run(|state| {
+            state.builds.insert(worker.id, worker.build.clone());
+            state.workers.insert(worker.id, Seat { record: worker.clone(), beat: now });
+            Ok(())
+        })
+    }
+
+    async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool> {
+        self.run(|state| {
+            let seat = state.workers.get_mut(&worker);
+            Ok(seat.map(|seat| seat.beat = now).is_some())
+        })
+    }
+
+    async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {
+        self.run(|state| {
+            state.end_worker(worker);
+            Ok(())
+        })
+    }
+
+    async fn register(&self, consumers: &[Arc<str>], now: DateTime<Utc>) -> StoreResult<Vec<DateTime<Utc>>> {
+        self.run(|state| Ok(consumers.iter().map(|c| *state.consumers.entry(c.clone()).or_insert(now)).collect()))
+    }
+
+    async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>> {
+        self.run(|state| Ok(state.dead_letters(filter, limit)))
+    }
+
+    async fn resolve_letter(
+        &self,
+        key: &LetterKey,
+        to: LetterState,
+        rows: &[OutboxRow],
+        audit: &Audit,
+    ) -> StoreResult<bool> {
+        self.run(|state| Ok(state.resolve_letter(key, to, rows, audit)))
+    }
+
+    async fn history(&self, id: &str) -> StoreResult<History> {
+        self.run(|state| Ok(state.history(id)))
+    }
+
+    async fn counts(&self) -> StoreResult<Counts> {
+        self.run(|state| Ok(state.counts()))
+    }
+
+    async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {
+        self.run(|state| Ok(state.maintain(retention, now)))
+    }
+
+    /// There is no connection to end: a test that restarts its worker finds everything where it was.
+    async fn close(&self) {}
+}

@@ -1,0 +1,108 @@
+//! Control Bus: what people ask of the store, and what housekeeping takes away.
+
+use super::state::State;
+use crate::{message::KeyTime, store::*};
+use chrono::TimeDelta;
+
+impl State {
+    pub(super) fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> Vec<DeadLetter> {
+        let mut letters: Vec<_> = self.letters.values().filter(|letter| passes(filter, letter)).cloned().collect();
+        letters.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.key.id.cmp(&b.key.id)));
+        letters.truncate(limit);
+        letters
+    }
+
+    pub(super) fn resolve_letter(
+        &mut self,
+        key: &LetterKey,
+        to: LetterState,
+        rows: &[OutboxRow],
+        audit: &Audit,
+    ) -> bool {
+        let Some(letter) = self.letters.get_mut(key) else { return false };
+        if !matches!(letter.state, LetterState::Dead | LetterState::Quarantined) {
+            return false;
+        }
+        letter.state = to;
+        rows.iter().for_each(|row| self.post(None, row));
+        self.audit.push(audit.clone());
+        true
+    }
+
+    pub(super) fn history(&self, id: &str) -> History {
+        let inbox = |wanted: &dyn Fn(&InboxRow) -> bool| {
+            let mut rows: Vec<_> = self.inbox.values().map(|k| &k.row).filter(|row| wanted(row)).cloned().collect();
+            rows.sort_by(|a, b| (a.at, &a.consumer, &a.source, &a.id).cmp(&(b.at, &b.consumer, &b.source, &b.id)));
+            rows
+        };
+        let outbox = |wanted: &dyn Fn(&Envelope) -> bool| {
+            self.outbox.values().filter(|entry| wanted(&entry.row.envelope)).cloned().collect()
+        };
+        let mut attempts: Vec<_> = self.attempts.iter().filter(|(key, _)| key.id == id).collect();
+        attempts.sort_by_key(|(_, attempt)| attempt.at);
+        let mut letters: Vec<_> = self.letters.values().filter(|letter| letter.key.id == id).cloned().collect();
+        letters.sort_by_key(|letter| letter.first_at);
+        History {
+            inbox: inbox(&|row| row.id == id),
+            attempts: attempts.into_iter().map(|(key, a)| (key.consumer.to_string(), a.clone())).collect(),
+            outbox: outbox(&|envelope| envelope.id == id),
+            letters,
+            audit: self.audit.iter().filter(|audit| audit.target == id).cloned().collect(),
+            caused: inbox(&|row| row.causation.as_deref() == Some(id)),
+            caused_outbox: outbox(&|envelope| envelope.causation_id.as_deref() == Some(id)),
+        }
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let inbox = |fate| count(self.inbox.values().filter(|known| known.row.fate == fate).count());
+        let letters = |state| count(self.letters.values().filter(|letter| letter.state == state).count());
+        Counts {
+            done: inbox(Fate::Done.word()),
+            retrying: inbox("retry"),
+            dead: letters(LetterState::Dead),
+            quarantined: letters(LetterState::Quarantined),
+            outbox: count(self.outbox.len()),
+        }
+    }
+
+    /// Nothing that still waits for somebody is trimmed: open letters stay however old they are.
+    pub(super) fn maintain(&mut self, retention: &Retention, now: DateTime<Utc>) -> Maintained {
+        let rows_before = self.rows_kept();
+        let before_retention = |kept: Duration| {
+            // A retention longer than time itself means for ever.
+            let kept = TimeDelta::from_std(kept).unwrap_or(TimeDelta::MAX);
+            now.checked_sub_signed(kept).unwrap_or(DateTime::<Utc>::MIN_UTC)
+        };
+        let (inbox, letters) = (before_retention(retention.inbox), before_retention(retention.letters));
+        self.inbox.retain(|key, known| match key.key_time() {
+            KeyTime::At(time) => time >= inbox,
+            KeyTime::Undated => known.row.at >= inbox,
+        });
+        self.operations.retain(|_, operation| operation.at >= inbox);
+        self.claims.retain(|_, claim| claim.at >= inbox);
+        self.attempts.retain(|(_, attempt)| attempt.at >= letters);
+        self.letters.retain(|_, letter| {
+            matches!(letter.state, LetterState::Dead | LetterState::Quarantined) || letter.last_at >= letters
+        });
+        let trimmed = u64::try_from(rows_before - self.rows_kept()).unwrap_or(u64::MAX);
+        Maintained { trimmed, ..Maintained::default() }
+    }
+
+    fn rows_kept(&self) -> usize {
+        let Self { inbox, operations, claims, attempts, letters, .. } = self;
+        inbox.len() + operations.len() + claims.len() + attempts.len() + letters.len()
+    }
+}
+
+fn passes(filter: &DeadFilter, letter: &DeadLetter) -> bool {
+    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+    (filter.states.is_empty() || filter.states.contains(&letter.state))
+        && is(&filter.channel, &letter.channel)
+        && is(&filter.ty, &letter.ty)
+        && is(&filter.reason, &letter.reason)
+        && is(&filter.id, &letter.key.id)
+        && is(&filter.consumer, &letter.key.consumer)
+        && filter.until.is_none_or(|until| letter.last_at <= until)
+        && filter.since.is_none_or(|since| letter.last_at >= since)
+}

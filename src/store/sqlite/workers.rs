@@ -1,0 +1,86 @@
+//! The living: workers, their claims, and the consumers that they run.
+
+use super::{SqliteStore, bulk::array, decode, micros};
+use crate::store::{InboxKey, WorkerRecord};
+use chrono::{DateTime, Utc};
+use serde_json::json;
+use sqlx::Row as _;
+use std::sync::Arc;
+use uuid::Uuid;
+
+pub(super) async fn start(store: &SqliteStore, worker: &WorkerRecord, now: DateTime<Utc>) -> sqlx::Result<()> {
+    let mut tx = store.begin_write().await?;
+    sqlx::query("delete from worker").execute(&mut *tx).await?;
+    let insert =
+        sqlx::query("insert into worker (id, service, place, build, started, beat) values (?1, ?2, ?3, ?4, ?5, ?5)");
+    let insert = insert.bind(worker.id).bind(&worker.service).bind(&worker.place).bind(&worker.build).bind(micros(now));
+    insert.execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+pub(super) async fn beat(store: &SqliteStore, worker: Uuid, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let mut tx = store.begin_write().await?;
+    let update = sqlx::query("update worker set beat = ? where id = ?").bind(micros(now)).bind(worker);
+    let alive = update.execute(&mut *tx).await?.rows_affected() > 0;
+    tx.commit().await?;
+    Ok(alive)
+}
+
+pub(super) async fn end(store: &SqliteStore, worker: Uuid) -> sqlx::Result<()> {
+    let mut tx = store.begin_write().await?;
+    sqlx::query("delete from worker where id = ?").bind(worker).execute(&mut *tx).await?;
+    sqlx::query("update outbox set owner = null where owner = ?").bind(worker).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+pub(super) async fn register(
+    store: &SqliteStore,
+    consumers: &[Arc<str>],
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<DateTime<Utc>>> {
+    let mut tx = store.begin_write().await?;
+    let mut seen = Vec::with_capacity(consumers.len());
+    for consumer in consumers {
+        // A `do update` that changes nothing, because only a row that is written is returned.
+        let insert = sqlx::query(
+            "insert into consumer (name, first_seen) values (?, ?)
+             on conflict (name) do update set first_seen = first_seen returning first_seen",
+        );
+        let row = insert.bind(&**consumer).bind(micros(now)).fetch_one(&mut *tx).await?;
+        seen.push(decode::time(&row, "first_seen")?);
+    }
+    tx.commit().await?;
+    Ok(seen)
+}
+
+pub(super) async fn claim(
+    store: &SqliteStore,
+    keys: &[InboxKey],
+    worker: Uuid,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<u32>> {
+    let mut tx = store.begin_write().await?;
+    let mut counts = Vec::with_capacity(keys.len());
+    for key in keys {
+        let insert = sqlx::query(
+            "insert into claim (consumer, source, id, count, worker, at) values (?, ?, ?, 1, ?, ?)
+             on conflict (consumer, source, id) do update set (count, worker, at) = (count + 1, excluded.worker, excluded.at)
+             returning count",
+        );
+        let insert = insert.bind(&*key.consumer).bind(&key.source).bind(&key.id).bind(worker).bind(micros(now));
+        counts.push(insert.fetch_one(&mut *tx).await?.try_get(0)?);
+    }
+    tx.commit().await?;
+    Ok(counts)
+}
+
+pub(super) async fn unclaim(store: &SqliteStore, keys: &[InboxKey]) -> sqlx::Result<()> {
+    let keys = array(keys.iter().map(|key| json!([&*key.consumer, key.source, key.id])));
+    let its = "(select value ->> 0, value ->> 1, value ->> 2 from json_each(?))";
+    let mut tx = store.begin_write().await?;
+    for sql in ["update claim set count = count - 1 where", "delete from claim where count = 0 and"] {
+        let sql = sqlx::AssertSqlSafe(format!("{sql} (consumer, source, id) in {its}"));
+        sqlx::query(sql).bind(&keys).execute(&mut *tx).await?;
+    }
+    tx.commit().await
+}

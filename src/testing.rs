@@ -1,0 +1,3 @@
+//! Test Support: what authors of handlers, stores and transports test with.
+
+pub mod conformance;

@@ -1,0 +1,3 @@
+//! Conformance: the promises of a contract as tests that every adapter runs, those of third parties too.
+
+pub mod store;
