@@ -1,84 +1,109 @@
 //! Conformance of the stores: one test for each case and adapter, so that a failure names both.
 
-use futures::future::BoxFuture;
-use pitcrew::sqlx::{self, Connection, Executor, SqliteConnection, types::Json};
+use futures::{FutureExt, future::BoxFuture};
 use pitcrew::{
-    Envelope,
+    Envelope, sqlx,
     store::{
         Batch, Destination, Effects, Fate, Finished, OutboxRow, Purpose, Store, StoreError, Verdict,
         memory::{Failure, MemoryStore},
-        sqlite::{Options, SqliteStore},
+        postgres::{Options, PostgresStore},
+        sqlite::SqliteStore,
     },
     testing::conformance::store::{self, Features, OwnTable, Subject},
 };
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+/// A store of one case, and what takes it away afterwards.
+struct Bench {
+    subject: Subject,
+    sweep_up: BoxFuture<'static, ()>,
+}
 
 /// Runs one case on a store of its own.
-async fn check(case: &str, make: impl AsyncFnOnce() -> Option<Subject>) {
+async fn check(case: &str, make: impl AsyncFnOnce() -> Option<Bench>) {
     let run = store::case(case).unwrap_or_else(|| panic!("there is no case `{case}`"));
-    if let Some(subject) = make().await {
-        run(subject.clone()).await;
-        subject.end().await;
+    let Some(Bench { subject, sweep_up }) = make().await else { return };
+    let outcome = AssertUnwindSafe(run(subject.clone())).catch_unwind().await;
+    subject.end().await;
+    sweep_up.await;
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
     }
 }
 
-async fn memory() -> Option<Subject> {
+async fn memory() -> Option<Bench> {
     let store = Arc::new(MemoryStore::new());
-    let table = "conformance_row";
-    let read = {
-        let store = store.clone();
-        Arc::new(move || -> BoxFuture<'static, _> { Box::pin(std::future::ready(store.rows(table))) })
-    };
-    let own_table = Some(OwnTable { name: table, is_declared: false, read });
-    Some(Subject::new(store, Features { own_table, ..Features::default() }).await)
+    let name = "conformance_row";
+    let own_table =
+        OwnTable { name, is_declared: false, read: reader(store.clone(), move |s| std::future::ready(s.rows(name))) };
+    let features = Features { own_table: Some(own_table), ..Features::default() };
+    Some(Bench { subject: Subject::new(store, features).await, sweep_up: Box::pin(async {}) })
 }
 
-/// A file of its own; it goes with the last clone of the subject.
-async fn sqlite() -> Option<Subject> {
-    let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
-    let path = directory.path().join("pitcrew.db");
-    let store = SqliteStore::open(&path.to_string_lossy(), Options::default()).await.expect("a new file can be opened");
-    let url = format!("sqlite://{}", path.display());
-    let mut author = SqliteConnection::connect(&url).await.expect("the author connects");
-    let create = "create table conformance_row (id text primary key, n integer not null, note text) strict";
-    author.execute(create).await.expect("the author's table is made");
-    let read = Arc::new(move || -> BoxFuture<'static, _> {
-        let (url, _keep) = (url.clone(), directory.clone());
-        Box::pin(async move {
-            let mut author = SqliteConnection::connect(&url).await.expect("the author connects");
-            let select = "select json_object('id', id, 'n', n, 'note', note) from conformance_row order by id";
-            let rows: Vec<Json<Value>> = sqlx::query_scalar(select).fetch_all(&mut author).await.expect("it reads");
-            rows.into_iter().map(|Json(row)| row).collect()
-        })
+async fn sqlite() -> Option<Bench> {
+    let directory = tempfile::tempdir().expect("a directory for the database");
+    let path = directory.path().join("store.db");
+    let store = SqliteStore::open(path.to_str().expect("a path in UTF-8"), Default::default()).await;
+    let own = sqlx::SqlitePool::connect_with(sqlx::sqlite::SqliteConnectOptions::new().filename(&path));
+    let (store, own) = (store.expect("a new file can be opened"), own.await.expect("beside the store"));
+    let table = "create table conformance_row (id text primary key, n integer not null, note text) strict";
+    sqlx::raw_sql(table).execute(&own).await.expect("the author's table");
+    let read = reader(own.clone(), |own| async move {
+        let select = "select json_object('id', id, 'n', n, 'note', note) from conformance_row order by id";
+        let rows: Vec<String> = sqlx::query_scalar(select).fetch_all(&own).await.expect("the author's rows");
+        rows.iter().map(|row| serde_json::from_str(row).expect("JSON")).collect()
     });
-    let own_table = Some(OwnTable { name: "shop.conformance_row", is_declared: true, read });
-    Some(Subject::new(Arc::new(store), Features { single_process: true, own_table }).await)
+    let own_table = OwnTable { name: "conformance.conformance_row", is_declared: true, read };
+    let features = Features { own_table: Some(own_table), single_process: true, ..Features::default() };
+    let sweep_up = Box::pin(async move {
+        own.close().await;
+        drop(directory);
+    });
+    Some(Bench { subject: Subject::new(Arc::new(store), features).await, sweep_up })
 }
 
-macro_rules! suite {
-    ($($case:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::check(stringify!($case), super::sqlite).await;
-            })*
-        }
-
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::check(stringify!($case), super::memory).await;
-            })*
-        }
-
-        /// Adapters run what is listed here, the library says what there is.
-        #[test]
-        fn every_case_is_run() {
-            let listed = [$(stringify!($case)),*];
-            assert_eq!(listed.to_vec(), Vec::from_iter(store::CASES.iter().map(|(name, _)| *name)));
-        }
+/// Each case in a schema of its own.
+async fn postgres() -> Option<Bench> {
+    let Ok(url) = std::env::var("PITCREW_POSTGRES_URL") else {
+        eprintln!("skipped: no Postgres (PITCREW_POSTGRES_URL)");
+        return None;
     };
+    let schema = format!("conformance_{}", pitcrew::clock::uuid_v7().simple());
+    // A constant, as an author's table is: leaked once for each case.
+    let name: &'static str = format!("{schema}.conformance_row").leak();
+    let options = Options { schema, ..Default::default() };
+    let connect = async || Arc::new(PostgresStore::connect(&url, options.clone()).await.expect("Postgres answers"));
+    let (store, twin) = (connect().await, connect().await);
+    let own = store.pool();
+    let read = reader(own.clone(), move |own| async move {
+        let select = sqlx::AssertSqlSafe(format!("select to_jsonb(r) from {name} r order by id"));
+        sqlx::query_scalar(select).fetch_all(&own).await.expect("the author's rows")
+    });
+    let own_table = OwnTable { name, is_declared: true, read };
+    let features = Features { own_table: Some(own_table), twin: Some(twin), single_process: false };
+    let subject = Subject::new(store, features).await;
+    let table = format!("create table {name} (id text primary key, n bigint not null, note text)");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(table)).execute(&own).await.expect("the author's table");
+    let sweep_up = Box::pin(async move {
+        let schema = name.split('.').next().unwrap_or_default();
+        let pool = sqlx::PgPool::connect(&url).await.expect("Postgres answers");
+        let drop = sqlx::AssertSqlSafe(format!("drop schema {schema} cascade"));
+        sqlx::raw_sql(drop).execute(&pool).await.expect("the schema can be dropped");
+        pool.close().await;
+    });
+    Some(Bench { subject, sweep_up })
+}
+
+type Reader = Arc<dyn Fn() -> BoxFuture<'static, Vec<Value>> + Send + Sync>;
+
+/// Reads the author's rows from `source`.
+fn reader<S, F>(source: S, read: impl Fn(S) -> F + Copy + Send + Sync + 'static) -> Reader
+where
+    S: Clone + Send + Sync + 'static,
+    F: Future<Output = Vec<Value>> + Send + 'static,
+{
+    Arc::new(move || Box::pin(read(source.clone())))
 }
 
 /// A command that was handled, and the row of the outbox that it caused.
@@ -146,6 +171,38 @@ async fn the_memory_store_works_in_paused_time() {
     assert_eq!(start.elapsed(), std::time::Duration::ZERO);
 }
 
+macro_rules! suite {
+    ($($case:ident)*) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::check(stringify!($case), super::memory).await;
+            })*
+        }
+
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::check(stringify!($case), super::sqlite).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::check(stringify!($case), super::postgres).await;
+            })*
+        }
+
+        /// Adapters run what is listed here, the library says what there is.
+        #[test]
+        fn every_case_is_run() {
+            let listed = [$(stringify!($case)),*];
+            assert_eq!(listed.to_vec(), Vec::from_iter(store::CASES.iter().map(|(name, _)| *name)));
+        }
+    };
+}
+
 suite! {
     a_new_message_is_stored_with_all_its_effects
     a_duplicate_changes_nothing_but_its_own_outbox_row
@@ -159,6 +216,7 @@ suite! {
     the_inbox_answers_by_position
     verdicts_come_by_position
     a_batch_that_comes_twice_has_one_effect
+    a_large_batch_is_stored_whole
     an_unfenced_message_is_stored_without_the_inbox
     an_empty_batch_takes_what_is_confirmed
     of_two_guarded_writes_in_a_batch_one_conflicts
@@ -182,6 +240,7 @@ suite! {
     own_rows_are_put_and_deleted
     own_rows_are_coalesced_in_batch_order
     a_column_that_is_not_listed_is_not_touched
+    two_row_types_of_one_table_keep_their_order
     a_batch_with_a_refused_row_leaves_nothing
     a_text_with_a_nul_is_kept_or_refused_whole
     a_wrong_table_is_refused_at_start

@@ -1,1 +1,292 @@
-//! The postgres store.
+//! Message Store on Postgres: the one for production.
+//!
+//! Two pools: the committer's own, so that no handler ever keeps a commit waiting for a connection, and one for everything else.
+//! Session settings are given at start-up or with `set local`, and locks end with their transaction, so that poolers work.
+
+mod check;
+mod commit;
+mod days;
+mod documents;
+mod errors;
+mod housekeeping;
+mod inbox;
+mod letters;
+mod open;
+mod operation;
+mod operators;
+mod outbox;
+mod partitions;
+mod rows;
+mod schema;
+mod sql;
+mod workers;
+
+use super::*;
+use days::Days;
+use errors::Sure;
+use sql::Sql;
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{collections::HashMap, str::FromStr, sync::RwLock};
+
+/// How often a commit makes missing partitions before it gives up: two workers may each find another day missing.
+const PARTITION_TRIES: usize = 3;
+const VANISHING: &str = "partitions of the inbox vanish as fast as they are made";
+/// What is not answered by then is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to use a Postgres database. The address is given apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The schema of this service's tables: letters, digits and underscores.
+    pub schema: String,
+    /// Connections of the committer.
+    pub commit_connections: u32,
+    /// Connections for everything else: `load`, `transaction`, relay, operators.
+    pub other_connections: u32,
+    /// What `pg_stat_activity` shows.
+    pub application_name: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            schema: "pitcrew".into(),
+            commit_connections: 4,
+            other_connections: 8,
+            application_name: "pitcrew".into(),
+        }
+    }
+}
+
+/// A Postgres database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    sql: Sql,
+    commits: PgPool,
+    other: PgPool,
+    address: PgConnectOptions,
+    days: Days,
+    /// Builds of this process's workers.
+    builds: RwLock<HashMap<Uuid, Arc<str>>>,
+}
+
+impl PostgresStore {
+    /// Connects to `postgres://user:password@host:port/database`.
+    ///
+    /// # Errors
+    /// [`StoreError::Away`] with host and port if nobody answers there, [`StoreError::Unfit`] if the address or the schema's
+    /// name is none or the server refuses us. Neither ever shows the password.
+    pub async fn connect(url: &str, options: Options) -> Result<Self, StoreError> {
+        let unreadable = |error| StoreError::Unfit(format!("the store's address is no Postgres address: {error}"));
+        let sql = Sql::new(&options.schema)?;
+        let address = PgConnectOptions::from_str(url)
+            .map_err(unreadable)?
+            .application_name(&options.application_name)
+            .options([("default_transaction_isolation", "read committed")]);
+        reach(&address).await?;
+        let pool = |connections| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(2 * CONNECT_TIMEOUT)
+                // A round trip before each commit; a connection that died says so at its first use.
+                .test_before_acquire(false)
+        };
+        let commits = address.clone().options([("lock_timeout", "250ms")]);
+        Ok(Self {
+            sql,
+            commits: pool(options.commit_connections).connect_lazy_with(commits),
+            other: pool(options.other_connections).connect_lazy_with(address.clone()),
+            address,
+            days: Days::new(),
+            builds: RwLock::default(),
+        })
+    }
+
+    /// The pool that is not the committer's.
+    pub fn pool(&self) -> PgPool {
+        self.other.clone()
+    }
+
+    /// Drops the schema with everything in it.
+    #[doc(hidden)]
+    pub async fn drop_schema(&self) -> StoreResult<()> {
+        let drop = async {
+            sqlx::raw_sql(self.sql.ddl("drop schema if exists {s} cascade", "meta")).execute(&self.other).await?;
+            Sure::Ok(())
+        };
+        Ok(drop.await?)
+    }
+}
+
+/// Fails fast, and says where it knocked.
+async fn reach(address: &PgConnectOptions) -> StoreResult<()> {
+    let place = format!("Postgres at {}:{}", address.get_host(), address.get_port());
+    match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(address)).await {
+        Ok(Ok(connection)) => {
+            let _ = connection.close().await; // it has answered, which is all it was for
+            Ok(())
+        }
+        Ok(Err(error)) => Err(match errors::unfit(error.into(), &place) {
+            StoreError::Away(error) => StoreError::Away(anyhow::anyhow!("{place} does not answer: {error}")),
+            other => other,
+        }),
+        Err(_) => {
+            let seconds = CONNECT_TIMEOUT.as_secs();
+            Err(StoreError::Away(anyhow::anyhow!("{place} does not answer within {seconds} s")))
+        }
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn migrate(&self) -> StoreResult<Migrated> {
+        self.migrate_schema().await
+    }
+
+    async fn check(&self, rows: &[RowSpec]) -> StoreResult<Vec<String>> {
+        self.check_all(rows).await.map_err(|trouble| errors::unfit(trouble, "the database cannot be checked"))
+    }
+
+    async fn commit(&self, batch: &Batch<'_>) -> StoreResult<Vec<Verdict>> {
+        for _ in 0..PARTITION_TRIES {
+            match self.try_commit(batch).await {
+                Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
+                    self.make_partitions_for(batch.messages).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Busy(anyhow::anyhow!(VANISHING)))
+    }
+
+    async fn seen(&self, keys: &[InboxKey]) -> StoreResult<Vec<Option<Seen>>> {
+        Ok(self.look_up(keys).await?)
+    }
+
+    async fn load(&self, collection: &str, id: &str) -> StoreResult<Option<StoredDocument>> {
+        Ok(self.load_document(collection, id).await?)
+    }
+
+    async fn begin(
+        &self,
+        consumer: &Arc<str>,
+        envelope: &Arc<Envelope>,
+        payload_hash: &[u8; 32],
+        left: Duration,
+    ) -> StoreResult<Begun> {
+        for _ in 0..PARTITION_TRIES {
+            match self.try_begin(consumer, envelope, payload_hash, left).await {
+                Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
+                    self.make_partition_for(envelope).await?;
+                }
+                other => return Ok(other?),
+            }
+        }
+        Err(StoreError::Busy(anyhow::anyhow!(VANISHING)))
+    }
+
+    async fn commit_open(&self, open: OpenTx, worker: Uuid, message: &Finished) -> StoreResult<Verdict> {
+        Ok(self.finish_open(open, worker, message).await?)
+    }
+
+    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
+        Ok(self.count_claims(keys, worker, now).await?)
+    }
+
+    async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {
+        Ok(self.take_back_claims(keys).await?)
+    }
+
+    async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()> {
+        Ok(self.post(owner, rows).await?)
+    }
+
+    async fn sweep(
+        &self,
+        worker: Uuid,
+        now: DateTime<Utc>,
+        lost_before: DateTime<Utc>,
+        limit: usize,
+    ) -> StoreResult<Vec<Swept>> {
+        Ok(self.take(worker, now, lost_before, limit).await?)
+    }
+
+    async fn spilled(
+        &self,
+        worker: Uuid,
+        destination: &Destination,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> StoreResult<Vec<OutboxRow>> {
+        Ok(self.read_spilled(worker, destination, after, limit).await?)
+    }
+
+    async fn confirm(&self, rows: &[Uuid]) -> StoreResult<()> {
+        Ok(self.delete_confirmed(rows).await?)
+    }
+
+    async fn note(&self, row: Uuid, tries: u32, problem: &str) -> StoreResult<()> {
+        Ok(self.note_problem(row, tries, problem).await?)
+    }
+
+    async fn bury(&self, row: Uuid, letter: &DeadLetter) -> StoreResult<()> {
+        Ok(self.give_up(row, letter).await?)
+    }
+
+    async fn next_due(&self) -> StoreResult<Option<DateTime<Utc>>> {
+        Ok(self.first_due().await?)
+    }
+
+    async fn start_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> StoreResult<()> {
+        Ok(self.enter_worker(worker, now).await?)
+    }
+
+    async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool> {
+        Ok(self.seen_alive(worker, now).await?)
+    }
+
+    async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {
+        Ok(self.leave(worker).await?)
+    }
+
+    async fn register(&self, consumers: &[Arc<str>], now: DateTime<Utc>) -> StoreResult<Vec<DateTime<Utc>>> {
+        Ok(self.first_seen(consumers, now).await?)
+    }
+
+    async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>> {
+        Ok(self.list_letters(filter, limit).await?)
+    }
+
+    async fn resolve_letter(
+        &self,
+        key: &LetterKey,
+        state: LetterState,
+        rows: &[OutboxRow],
+        audit: &Audit,
+    ) -> StoreResult<bool> {
+        Ok(self.resolve(key, state, rows, audit).await?)
+    }
+
+    async fn history(&self, id: &str) -> StoreResult<History> {
+        Ok(self.tell(id).await?)
+    }
+
+    async fn counts(&self) -> StoreResult<Counts> {
+        Ok(self.count().await?)
+    }
+
+    async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {
+        Ok(self.keep_house(retention, now).await?)
+    }
+
+    async fn close(&self) {
+        tokio::join!(self.commits.close(), self.other.close());
+    }
+}

@@ -62,6 +62,7 @@ cases! {
         the_inbox_answers_by_position
         verdicts_come_by_position
         a_batch_that_comes_twice_has_one_effect
+        a_large_batch_is_stored_whole
         an_unfenced_message_is_stored_without_the_inbox
         an_empty_batch_takes_what_is_confirmed;
     documents:
@@ -88,6 +89,7 @@ cases! {
         own_rows_are_put_and_deleted
         own_rows_are_coalesced_in_batch_order
         a_column_that_is_not_listed_is_not_touched
+        two_row_types_of_one_table_keep_their_order
         a_batch_with_a_refused_row_leaves_nothing
         a_text_with_a_nul_is_kept_or_refused_whole
         a_wrong_table_is_refused_at_start;

@@ -215,6 +215,21 @@ pub(super) async fn a_batch_that_comes_twice_has_one_effect(on: Subject) {
     assert_eq!((before.done, before.outbox), (5, 5));
 }
 
+pub(super) async fn a_large_batch_is_stored_whole(on: Subject) {
+    let batch: Vec<_> = (0..1_000)
+        .map(|i| {
+            let envelope = if i % 2 == 0 { command() } else { command_of(&format!("order {i}")) };
+            eventful(&envelope).with(|m| m.effects.outbox.extend((0..3).map(|_| event(&envelope))))
+        })
+        .collect();
+    assert_eq!(on.commit(&batch).await, vec![Verdict::Stored; 1_000]);
+    assert_eq!(on.counts().await, Counts { done: 1_000, outbox: 4_000, ..Counts::default() });
+    assert_eq!(on.commit(&batch).await, vec![Verdict::Duplicate; 1_000]);
+    let rows: Vec<_> = batch.iter().flat_map(|message| &message.effects.outbox).map(|row| row.seq).collect();
+    on.store.confirm(&rows).await.expect("rows can be confirmed");
+    assert_eq!(on.counts().await.outbox, 0);
+}
+
 pub(super) async fn an_unfenced_message_is_stored_without_the_inbox(on: Subject) {
     let delivery = row(command());
     on.enqueue(Some(on.worker), std::slice::from_ref(&delivery)).await;

@@ -62,6 +62,22 @@ pub(super) async fn a_column_that_is_not_listed_is_not_touched(on: Subject) {
     assert_eq!((table.read)().await, [json!({"id": "a", "n": 2, "note": "kept"})]);
 }
 
+pub(super) async fn two_row_types_of_one_table_keep_their_order(on: Subject) {
+    let Some(table) = &on.features.own_table else { return };
+    let all = spec(table);
+    let some = RowSpec { columns: &["id", "n"], ..all };
+    let row = |spec, id: &str, n: i32, note: &str| put(spec, &json!({"id": id, "n": n, "note": note}));
+    let batch = [
+        writes([row(all, "both", 1, "first"), row(some, "deleted", 1, ""), row(all, "put again", 1, "first")]),
+        writes([row(some, "both", 2, ""), delete(all, "deleted"), delete(some, "put again")]),
+        writes([row(some, "put again", 3, "")]),
+    ];
+    assert_eq!(on.commit(&batch).await, [Verdict::Stored; 3]);
+    let rows: Vec<_> = (table.read)().await.iter().map(|row| (row["id"].clone(), row["n"].clone())).collect();
+    assert_eq!(rows, [(json!("both"), json!(2)), (json!("put again"), json!(3))]);
+    assert_eq!((table.read)().await[0]["note"], json!("first"), "not listed by the second, not touched");
+}
+
 pub(super) async fn a_batch_with_a_refused_row_leaves_nothing(on: Subject) {
     let Some(table) = on.features.own_table.as_ref().filter(|table| table.is_declared) else { return };
     let spec = spec(table);

@@ -2,6 +2,7 @@
 
 use super::samples::build_id;
 use crate::{BoxFuture, clock, store::*};
+use futures::future::join_all;
 use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -11,6 +12,8 @@ use uuid::Uuid;
 pub struct Features {
     /// One process a database: [`Store::start_worker`] takes all others for lost at once.
     pub single_process: bool,
+    /// A second store on the same database, as another process has one: cases with many tasks use both.
+    pub twin: Option<Arc<dyn Store>>,
     /// A table of the author's own. Cases about such rows pass without it.
     pub own_table: Option<OwnTable>,
 }
@@ -44,12 +47,15 @@ impl std::fmt::Debug for Subject {
 }
 
 impl Subject {
-    /// Migrates an empty store and starts a worker in it.
+    /// Migrates an empty store, by both at once if it has a twin, and starts a worker in it.
     ///
     /// # Panics
     /// If it cannot.
     pub async fn new(store: Arc<dyn Store>, features: Features) -> Self {
-        store.migrate().await.expect("an empty store can be migrated");
+        let both = [Some(&store), features.twin.as_ref()];
+        for migrated in join_all(both.into_iter().flatten().map(|store| store.migrate())).await {
+            migrated.expect("an empty store can be migrated");
+        }
         let subject = Self { store, features, worker: clock::uuid_v7() };
         subject.start(subject.worker).await;
         subject
@@ -62,6 +68,17 @@ impl Subject {
     pub async fn end(&self) {
         self.store.end_worker(self.worker).await.expect("a worker can end");
         self.store.close().await;
+        if let Some(twin) = &self.features.twin {
+            twin.close().await;
+        }
+    }
+
+    /// What the n-th of many tasks works with: every second one another worker in another process, where there can be one.
+    pub(super) async fn of_task(&self, n: usize) -> Self {
+        let Some(twin) = self.features.twin.clone().filter(|_| n % 2 == 1) else { return self.clone() };
+        let other = Self { store: twin, worker: clock::uuid_v7(), ..self.clone() };
+        other.start(other.worker).await;
+        other
     }
 
     pub(super) async fn start(&self, worker: Uuid) {

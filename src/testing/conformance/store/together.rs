@@ -32,7 +32,7 @@ pub(super) async fn overlapping_batches_store_each_message_once(on: Subject) {
         .collect();
     let mut tasks = JoinSet::new();
     for task in 0..4 {
-        let on = on.clone();
+        let on = on.of_task(task).await;
         let own: Vec<_> = batches.iter().skip(task).step_by(4).cloned().collect();
         tasks.spawn(async move {
             let mut stored = Vec::new();
@@ -68,8 +68,8 @@ pub(super) async fn two_sweepers_share_the_rows(on: Subject) {
     on.enqueue(None, &rows).await;
     let now = clock::now();
     let mut tasks = JoinSet::new();
-    for _ in 0..2 {
-        let (on, worker) = (on.clone(), clock::uuid_v7());
+    for task in 0..2 {
+        let (on, worker) = (on.of_task(task).await, clock::uuid_v7());
         let both_live = !on.features.single_process;
         if both_live {
             on.start(worker).await;
@@ -104,17 +104,17 @@ pub(super) async fn two_sweepers_share_the_rows(on: Subject) {
 }
 
 pub(super) async fn guarded_counters_lose_no_update(on: Subject) {
-    const TASKS: i64 = 4;
-    const TIMES: i64 = 15;
+    const TASKS: usize = 4;
+    const TIMES: usize = 15;
     let mut tasks = JoinSet::new();
-    for _ in 0..TASKS {
-        let on = on.clone();
+    for task in 0..TASKS {
+        let on = on.of_task(task).await;
         tasks.spawn(async move {
             for _ in 0..TIMES {
                 let mut tries = 0;
                 loop {
                     let (expect, n) = match on.document(&save("counter", "")).await {
-                        Some(old) => (Expect::Version(old.version), old.body.parse::<i64>().expect("a number") + 1),
+                        Some(old) => (Expect::Version(old.version), old.body.parse::<usize>().expect("a number") + 1),
                         None => (Expect::Absent, 1),
                     };
                     match on.commit_one(&writing(&guarded("counter", &n.to_string(), expect))).await {
@@ -130,7 +130,7 @@ pub(super) async fn guarded_counters_lose_no_update(on: Subject) {
     }
     tasks.join_all().await;
     let counter = on.document(&save("counter", "")).await.expect("the counter is there");
-    assert_eq!(counter.body.parse::<i64>().expect("a number"), TASKS * TIMES);
+    assert_eq!(counter.body.parse::<usize>().expect("a number"), TASKS * TIMES);
     assert_eq!(on.counts().await.done, 60);
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn two_claims_at_once_are_both_counted(on: Subject) {
     let keys: Vec<_> = (0..10).map(|i| done(&command_of(&format!("order {i}"))).key()).collect();
     let mut tasks = JoinSet::new();
     for task in 0..4 {
-        let (on, mut keys) = (on.clone(), keys.clone());
+        let (on, mut keys) = (on.of_task(task).await, keys.clone());
         if task % 2 == 1 {
             keys.reverse();
         }
@@ -161,8 +161,8 @@ pub(super) async fn one_letter_resolved_by_two_is_resolved_once(on: Subject) {
     let message = dead(&command());
     on.store(&message).await;
     let mut tasks = JoinSet::new();
-    for _ in 0..4 {
-        let (on, message) = (on.clone(), message.clone());
+    for task in 0..4 {
+        let (on, message) = (on.of_task(task).await, message.clone());
         tasks.spawn(async move {
             let again = [row(copy_of(&message.envelope))];
             let said = audit("replay", &message.envelope.id);

@@ -1,0 +1,203 @@
+//! Message History: what people ask of the store.
+
+use super::{
+    PostgresStore,
+    days::{self, UNDATED},
+    errors::{Sure, Trouble},
+    inbox::u32_of,
+    outbox::read_entry,
+};
+use crate::{
+    message::KeyTime,
+    store::{Attempt, AttemptKind, Audit, Counts, History, InboxRow, OutboxEntry, StoreError},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use std::time::Duration;
+
+const INBOX: &str =
+    "select consumer, source, id, type, version, attempt, fate, actor, subject, correlation, causation, trace, at,
+    duration_ms, worker, build
+ from {s}.inbox where id = $1 and key_time = any($2) order by at, consumer, source";
+
+/// What a handler sent has an ID made while it ran, or later if it is due later.
+const CAUSED: &str =
+    "select consumer, source, id, type, version, attempt, fate, actor, subject, correlation, causation, trace, at,
+    duration_ms, worker, build
+ from {s}.inbox where causation = $1 and key_time >= $2 and key_time < $3 order by key_time, at, consumer limit 1000";
+
+const OUTBOX: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem
+ from {s}.outbox where id = $1 order by seq limit 1000";
+
+const CAUSED_OUTBOX: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem
+ from {s}.outbox where causation = $1 order by seq limit 1000";
+
+const ATTEMPTS: &str = "select consumer, attempt, kind, error, at, duration_ms, worker, build, next
+ from {s}.attempt where id = $1 order by at, attempt";
+
+const AUDIT: &str = "select actor, action, target, reason, at from {s}.audit where target = $1 order by at";
+
+const COUNTS: &str = "select (select count(*) from {s}.inbox where fate = 'done'),
+    (select count(*) from {s}.inbox where fate = 'retry'),
+    (select count(*) from {s}.dead_letter where state = 'dead'),
+    (select count(*) from {s}.dead_letter where state = 'quarantined'),
+    (select count(*) from {s}.outbox)";
+
+const KINDS: [AttemptKind; 8] = [
+    AttemptKind::Failure,
+    AttemptKind::Timeout,
+    AttemptKind::Panic,
+    AttemptKind::Crash,
+    AttemptKind::Later,
+    AttemptKind::Conflict,
+    AttemptKind::Interrupted,
+    AttemptKind::Rejected,
+];
+
+impl PostgresStore {
+    pub(super) async fn tell(&self, id: &str) -> Sure<History> {
+        if id.contains('\0') {
+            return Ok(History::default()); // nothing of that ID can ever have been stored
+        }
+        let mut connection = self.other.acquire().await?;
+        let on = &mut *connection;
+        let mut history = History {
+            inbox: self.inbox_of(on, id).await?,
+            letters: self.letters_of(on, id).await?,
+            ..History::default()
+        };
+        for row in sqlx::query(self.sql.get(ATTEMPTS)).bind(id).fetch_all(&mut *on).await? {
+            history.attempts.push((row.try_get(0)?, read_attempt(&row)?));
+        }
+        for row in sqlx::query(self.sql.get(OUTBOX)).bind(id).fetch_all(&mut *on).await? {
+            history.outbox.push(read_entry(&row)?);
+        }
+        for row in sqlx::query(self.sql.get(AUDIT)).bind(id).fetch_all(&mut *on).await? {
+            history.audit.push(read_audit(&row)?);
+        }
+        history.caused_outbox = self.caused_outbox(on, id).await?;
+        let handled = history.inbox.iter().map(|row| (row.at, row.duration_ms));
+        if let Some((from, to)) = window(handled.chain(history.attempts.iter().map(|(_, a)| (a.at, millis(a))))) {
+            // What is due later has an ID of later: the whole of what follows, if that is quickly read, else what is near.
+            let ever = from + TimeDelta::days(36_500);
+            history.caused = match self.caused(on, id, from, ever).await? {
+                Some(rows) => rows,
+                None => self.caused(on, id, from, to).await?.unwrap_or_default(),
+            };
+        }
+        Ok(history)
+    }
+
+    async fn inbox_of(&self, on: &mut PgConnection, id: &str) -> Sure<Vec<InboxRow>> {
+        let mut places = vec![UNDATED];
+        if let KeyTime::At(time) = KeyTime::of(id) {
+            places.push(time);
+        }
+        let rows = sqlx::query(self.sql.get(INBOX)).bind(id).bind(places).fetch_all(on).await?;
+        rows.iter().map(read_inbox).collect()
+    }
+
+    /// `None`: it would have taken too long.
+    async fn caused(
+        &self,
+        on: &mut PgConnection,
+        id: &str,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Sure<Option<Vec<InboxRow>>> {
+        let query = sqlx::query(self.sql.get(CAUSED)).bind(id).bind(from).bind(to);
+        match self.within(on, query).await? {
+            Some(rows) => Ok(Some(rows.iter().map(read_inbox).collect::<Sure<_>>()?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn caused_outbox(&self, on: &mut PgConnection, id: &str) -> Sure<Vec<OutboxEntry>> {
+        let query = sqlx::query(self.sql.get(CAUSED_OUTBOX)).bind(id);
+        self.within(on, query).await?.unwrap_or_default().iter().map(read_entry).collect()
+    }
+
+    /// A query without an index of its own: people wait for it, the database must not. `None`: it would have taken too long.
+    async fn within(
+        &self,
+        on: &mut PgConnection,
+        query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+    ) -> Sure<Option<Vec<PgRow>>> {
+        let mut tx = sqlx::Connection::begin(on).await?;
+        sqlx::query("set local statement_timeout = '2s'").execute(&mut *tx).await?;
+        let rows = query.fetch_all(&mut *tx).await.map_err(Trouble::from);
+        tx.rollback().await?;
+        match rows {
+            Err(trouble) if trouble.sqlstate().as_deref() == Some("57014") => Ok(None),
+            rows => rows.map(Some),
+        }
+    }
+
+    pub(super) async fn count(&self) -> Sure<Counts> {
+        let row = sqlx::query(self.sql.get(COUNTS)).fetch_one(&self.other).await?;
+        let count = |n| Ok::<_, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(n)?).unwrap_or_default());
+        Ok(Counts { done: count(0)?, retrying: count(1)?, dead: count(2)?, quarantined: count(3)?, outbox: count(4)? })
+    }
+}
+
+/// From the first begin to the last end, with room for clocks that differ.
+fn window(handled: impl Iterator<Item = (DateTime<Utc>, f64)>) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let room = TimeDelta::minutes(1);
+    handled
+        .map(|(at, ms)| {
+            let ran = TimeDelta::from_std(Duration::try_from_secs_f64(ms / 1e3).unwrap_or_default()).unwrap_or(room);
+            (at.checked_sub_signed(ran + room).unwrap_or(UNDATED).max(days::after_undated()), at + room)
+        })
+        .reduce(|(from, to), (f, t)| (from.min(f), to.max(t)))
+}
+
+fn millis(attempt: &Attempt) -> f64 {
+    attempt.duration.as_secs_f64() * 1e3
+}
+
+fn read_inbox(row: &PgRow) -> Sure<InboxRow> {
+    Ok(InboxRow {
+        consumer: row.try_get(0)?,
+        source: row.try_get(1)?,
+        id: row.try_get(2)?,
+        ty: row.try_get(3)?,
+        version: u32_of(row.try_get(4)?),
+        attempt: u32_of(row.try_get(5)?),
+        fate: row.try_get(6)?,
+        actor: row.try_get(7)?,
+        subject: row.try_get(8)?,
+        correlation: row.try_get(9)?,
+        causation: row.try_get(10)?,
+        trace: row.try_get(11)?,
+        at: row.try_get(12)?,
+        duration_ms: row.try_get(13)?,
+        worker: row.try_get(14)?,
+        build: row.try_get(15)?,
+    })
+}
+
+fn read_attempt(row: &PgRow) -> Sure<Attempt> {
+    let kind: &str = row.try_get(2)?;
+    let unknown =
+        || StoreError::Unfit(format!("an attempt of kind `{kind}` was written by a newer build: use that one"));
+    Ok(Attempt {
+        attempt: u32_of(row.try_get(1)?),
+        kind: KINDS.into_iter().find(|k| k.word() == kind).ok_or_else(unknown)?,
+        error: row.try_get(3)?,
+        at: row.try_get(4)?,
+        duration: Duration::try_from_secs_f64(row.try_get::<f64, _>(5)? / 1e3).unwrap_or_default(),
+        worker: row.try_get(6)?,
+        build: row.try_get(7)?,
+        next: row.try_get(8)?,
+    })
+}
+
+fn read_audit(row: &PgRow) -> Sure<Audit> {
+    Ok(Audit {
+        actor: row.try_get(0)?,
+        action: row.try_get(1)?,
+        target: row.try_get(2)?,
+        reason: row.try_get(3)?,
+        at: row.try_get(4)?,
+    })
+}

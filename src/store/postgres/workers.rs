@@ -1,0 +1,158 @@
+//! Heartbeat and Registry: who lives, which consumers there are, and what was begun and never ended.
+
+use super::{
+    PostgresStore,
+    errors::Sure,
+    inbox::{has_nul, u32_of},
+};
+use crate::store::{InboxKey, WorkerRecord};
+use chrono::{DateTime, Utc};
+use sqlx::Row;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+};
+use uuid::Uuid;
+
+const CLAIM: &str = "insert into {s}.claim as c (consumer, source, id, count, worker, at)
+ select u.*, $5, $6 from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) u
+ on conflict (consumer, source, id) do update set count = c.count + excluded.count, worker = excluded.worker, at = excluded.at
+ returning consumer, source, id, count";
+
+const UNCLAIM: &str = "update {s}.claim c set count = c.count - u.count
+ from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) u (consumer, source, id, count)
+ where c.consumer = u.consumer and c.source = u.source and c.id = u.id";
+
+/// Keys in order, each once, with how often it was named.
+#[derive(Default)]
+struct Keys<'a> {
+    consumer: Vec<&'a str>,
+    source: Vec<&'a str>,
+    id: Vec<&'a str>,
+    count: Vec<i64>,
+}
+
+impl<'a> Keys<'a> {
+    fn of(keys: &'a [InboxKey]) -> Self {
+        let mut counted: BTreeMap<(&str, &str, &str), i64> = BTreeMap::new();
+        for key in keys.iter().filter(|key| !has_nul(key)) {
+            *counted.entry((&key.consumer, &key.source, &key.id)).or_default() += 1;
+        }
+        let mut columns = Self::default();
+        for ((consumer, source, id), count) in counted {
+            columns.consumer.push(consumer);
+            columns.source.push(source);
+            columns.id.push(id);
+            columns.count.push(count);
+        }
+        columns
+    }
+}
+
+impl PostgresStore {
+    pub(super) async fn count_claims(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> Sure<Vec<u32>> {
+        let columns = Keys::of(keys);
+        let rows = sqlx::query(self.sql.get(CLAIM))
+            .bind(columns.consumer)
+            .bind(columns.source)
+            .bind(columns.id)
+            .bind(columns.count)
+            .bind(worker)
+            .bind(now)
+            .fetch_all(&self.other)
+            .await?;
+        let mut counts: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
+        for row in &rows {
+            counts.insert((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), u32_of(row.try_get(3)?));
+        }
+        // A key that the database cannot hold was begun at least this once.
+        let count = |key: &InboxKey| counts.get(&(&*key.consumer, &*key.source, &*key.id)).copied().unwrap_or(1);
+        Ok(keys.iter().map(count).collect())
+    }
+
+    pub(super) async fn take_back_claims(&self, keys: &[InboxKey]) -> Sure<()> {
+        let columns = Keys::of(keys);
+        let mut tx = self.other.begin().await?;
+        sqlx::query(self.sql.get(UNCLAIM))
+            .bind(&columns.consumer)
+            .bind(&columns.source)
+            .bind(&columns.id)
+            .bind(&columns.count)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(self.sql.get(
+            "delete from {s}.claim c using unnest($1::text[], $2::text[], $3::text[]) u (consumer, source, id)
+             where c.consumer = u.consumer and c.source = u.source and c.id = u.id and c.count <= 0",
+        ))
+        .bind(&columns.consumer)
+        .bind(&columns.source)
+        .bind(&columns.id)
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn enter_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> Sure<()> {
+        self.days.told(now);
+        sqlx::query(self.sql.get(
+            "insert into {s}.worker (id, service, place, build, started, seen) values ($1, $2, $3, $4, $5, $5)
+             on conflict (id) do update set seen = excluded.seen",
+        ))
+        .bind(worker.id)
+        .bind(&worker.service)
+        .bind(&worker.place)
+        .bind(&worker.build)
+        .bind(now)
+        .execute(&self.other)
+        .await?;
+        let mut builds = self.builds.write().unwrap_or_else(PoisonError::into_inner);
+        builds.insert(worker.id, worker.build.as_str().into());
+        Ok(())
+    }
+
+    pub(super) async fn seen_alive(&self, worker: Uuid, now: DateTime<Utc>) -> Sure<bool> {
+        self.days.told(now);
+        let done = sqlx::query(self.sql.get("update {s}.worker set seen = $2 where id = $1"))
+            .bind(worker)
+            .bind(now)
+            .execute(&self.other)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn leave(&self, worker: Uuid) -> Sure<()> {
+        let mut tx = self.other.begin().await?;
+        for text in ["update {s}.outbox set owner = null where owner = $1", "delete from {s}.worker where id = $1"] {
+            sqlx::query(self.sql.get(text)).bind(worker).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    /// The build of a worker of this process: an inbox row says which one wrote it.
+    pub(super) fn build_of(&self, worker: Uuid) -> Arc<str> {
+        let builds = self.builds.read().unwrap_or_else(PoisonError::into_inner);
+        builds.get(&worker).cloned().unwrap_or_default()
+    }
+
+    pub(super) async fn first_seen(&self, consumers: &[Arc<str>], now: DateTime<Utc>) -> Sure<Vec<DateTime<Utc>>> {
+        let mut names: Vec<&str> = consumers.iter().map(|name| &**name).collect();
+        names.sort_unstable();
+        names.dedup();
+        // Two statements: the second sees what another worker entered while the first waited for it.
+        sqlx::query(self.sql.get(
+            "insert into {s}.consumer (name, first_seen) select name, $2 from unnest($1::text[]) u (name)
+             on conflict (name) do nothing",
+        ))
+        .bind(&names)
+        .bind(now)
+        .execute(&self.other)
+        .await?;
+        let text = self.sql.get("select name, first_seen from {s}.consumer where name = any($1)");
+        let rows = sqlx::query(text).bind(&names).fetch_all(&self.other).await?;
+        let mut found = BTreeMap::new();
+        for row in &rows {
+            found.insert(row.try_get::<&str, _>(0)?, row.try_get(1)?);
+        }
+        Ok(consumers.iter().map(|name| found.get(&**name).copied().unwrap_or(now)).collect())
+    }
+}

@@ -1,0 +1,155 @@
+//! The group commit under several workers.
+
+use super::*;
+use pitcrew::store::{DocumentWrite, Expect, RowSpec, RowWrite, StoreError};
+
+fn document(id: &str, body: &str, expect: Expect) -> DocumentWrite {
+    DocumentWrite { collection: "brief", id: id.into(), schema: 1, body: body.into(), expect }
+}
+
+#[tokio::test]
+async fn two_workers_that_commit_the_same_messages_store_each_once() {
+    let Some(bed) = Bed::make().await else { return };
+    let other = bed.another().await;
+    for round in 0..20 {
+        let mut one: Vec<Finished> = (0..64).map(|_| finished(id_at(clock::now()))).collect();
+        one.iter_mut().for_each(|message| message.effects.outbox.push(outgoing()));
+        let mut two = one.clone();
+        two.iter_mut().for_each(|message| message.effects.outbox[0].seq = clock::uuid_v7());
+        two.rotate_left(round); // the store sorts: the order in the batch is nobody's business
+        let (a, b) = tokio::join!(commit(&bed.store, &one), commit(&other, &two));
+        let stored =
+            |v: StoreResult<Vec<Verdict>>| v.expect("no deadlock").iter().filter(|v| **v == Verdict::Stored).count();
+        assert_eq!(stored(a) + stored(b), 64);
+    }
+    assert_eq!(bed.count("select count(*) from {s}.inbox").await, 64 * 20);
+    assert_eq!(bed.count("select count(*) from {s}.outbox").await, 64 * 20);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn shuffled_batches_over_the_same_documents_do_not_deadlock() {
+    let Some(bed) = Bed::make().await else { return };
+    let batch = |turn: usize| -> Vec<Finished> {
+        (0..64_usize)
+            .map(|n| {
+                let mut message = finished(id_at(clock::now()));
+                let which = (n * 37 + turn * 11) % 64;
+                message.effects.documents.push(document(&format!("d{which}"), "{}", Expect::Anything));
+                message
+            })
+            .collect()
+    };
+    let rounds = (0..24).map(|turn| {
+        let messages = batch(turn);
+        let store = &bed.store;
+        async move { commit(store, &messages).await.expect("no deadlock") }
+    });
+    futures::future::join_all(rounds).await;
+    assert_eq!(bed.count("select sum(version)::bigint from {s}.document").await, 24 * 64);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn two_workers_that_make_the_same_guarded_document_lose_no_update() {
+    let Some(bed) = Bed::make().await else { return };
+    let other = bed.another().await;
+    for round in 0..20 {
+        let id = format!("d{round}");
+        let make = || {
+            let mut message = finished(id_at(clock::now()));
+            message.effects.documents.push(document(&id, "{}", Expect::Absent));
+            [message]
+        };
+        let (one, two) = (make(), make());
+        let (a, b) = tokio::join!(commit(&bed.store, &one), commit(&other, &two));
+        let mut won = 0;
+        for (store, messages, first) in [(&bed.store, &one, a), (&other, &two, b)] {
+            let verdict = match first {
+                // Made meanwhile by the other: asked again, it is a conflict.
+                Err(StoreError::Busy(_)) => commit(store, messages).await.expect("commits"),
+                other => other.expect("commits"),
+            };
+            won += usize::from(verdict == [Verdict::Stored]);
+        }
+        assert_eq!(won, 1);
+    }
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_nul_refuses_the_batch_and_condemns_only_its_message() {
+    let Some(bed) = Bed::make().await else { return };
+    let good = finished(id_at(clock::now()));
+    let mut bad = finished(id_at(clock::now()));
+    Arc::make_mut(&mut bad.envelope).subject = Some("a\0b".into());
+    let error = commit(&bed.store, &[good.clone(), bad.clone()]).await.expect_err("is refused");
+    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+    assert!(matches!(commit(&bed.store, &[bad]).await, Err(StoreError::Refused(_))));
+    assert_eq!(commit(&bed.store, &[good]).await.expect("commits"), [Verdict::Stored]);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_violated_constraint_of_an_own_table_condemns_only_its_message() {
+    let Some(bed) = Bed::make().await else { return };
+    bed.run("create table {s}.car (id int primary key, plate text unique, note text default 'kept')").await;
+    let table: &'static str = format!("{}.car", bed.schema).leak();
+    let put = |id: i32, plate: &str| {
+        let mut message = finished(id_at(clock::now()));
+        message.effects.rows.push(RowWrite {
+            spec: RowSpec { table, key: &["id"], columns: &["id", "plate"] },
+            key: format!("[{id}]"),
+            body: Some(format!(r#"{{"id":{id},"plate":"{plate}"}}"#)),
+        });
+        message
+    };
+    assert_eq!(commit(&bed.store, &[put(1, "A")]).await.expect("commits"), [Verdict::Stored]);
+    bed.run("update {s}.car set note = 'by hand'").await;
+    let (twin, fine, again) = (put(2, "A"), put(3, "B"), put(1, "C"));
+    let error = commit(&bed.store, &[twin.clone(), fine.clone()]).await.expect_err("is refused");
+    assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
+    assert!(matches!(commit(&bed.store, &[twin]).await, Err(StoreError::Refused(_))));
+    assert_eq!(commit(&bed.store, &[fine, again]).await.expect("commits"), [Verdict::Stored; 2]);
+    assert_eq!(bed.count("select count(*) from {s}.car where note = 'by hand' and plate = 'C'").await, 1);
+
+    let mut gone = finished(id_at(clock::now()));
+    gone.effects.rows.push(RowWrite {
+        spec: RowSpec { table, key: &["id"], columns: &["id", "plate"] },
+        key: "[1]".into(),
+        body: None,
+    });
+    assert_eq!(commit(&bed.store, &[gone]).await.expect("commits"), [Verdict::Stored]);
+    assert_eq!(bed.count("select count(*) from {s}.car where id = 1").await, 0);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn two_sweepers_take_each_row_once() {
+    let Some(bed) = Bed::make().await else { return };
+    let other = bed.another().await;
+    let (a, b) = (worker(), worker());
+    let now = clock::now();
+    bed.store.start_worker(&a, now).await.expect("enters");
+    other.start_worker(&b, now).await.expect("enters");
+    let rows: Vec<OutboxRow> = (0..400).map(|_| outgoing()).collect();
+    bed.store.enqueue(None, &rows[..200]).await.expect("enqueues");
+    bed.store.enqueue(Some(Uuid::now_v7()), &rows[200..]).await.expect("enqueues");
+    let (mut seqs, mut begun) = (Vec::new(), 0);
+    loop {
+        let lost = now - TimeDelta::seconds(10);
+        let (x, y) = tokio::join!(bed.store.sweep(a.id, now, lost, 30), other.sweep(b.id, now, lost, 30));
+        let taken: Vec<_> = x.expect("sweeps").into_iter().chain(y.expect("sweeps")).collect();
+        if taken.is_empty() {
+            break;
+        }
+        begun += taken.iter().filter(|swept| swept.begun).count();
+        seqs.extend(taken.into_iter().map(|swept| swept.row.seq));
+    }
+    seqs.sort_unstable();
+    let mut wanted: Vec<_> = rows.iter().map(|row| row.seq).collect();
+    wanted.sort_unstable();
+    assert_eq!(seqs, wanted);
+    assert_eq!(begun, 200);
+    bed.end().await;
+}
