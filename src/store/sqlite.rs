@@ -216,10 +216,10 @@ impl Store for SqliteStore {
         self.answer(housekeeping::maintain(self, retention, now).await)
     }
 
-    /// Folds the write-ahead log into the file, so that a copy of the file alone is complete.
+    /// Folds the write-ahead log into the file; whoever closes it last removes the log, so that a copy of the file is complete.
     async fn close(&self) {
         self.readers.close().await;
-        if let Err(error) = sqlx::query("pragma wal_checkpoint(truncate)").execute(&self.writer).await {
+        if let Err(error) = sqlx::query("pragma wal_checkpoint(passive)").execute(&self.writer).await {
             tracing::warn!(file = %self.path().display(), %error, "the write-ahead log stays beside the file");
         }
         self.writer.close().await;

@@ -82,6 +82,20 @@ impl File {
         }
     }
 
+    /// What an operator should know of the place, from the kernel's list of mounts.
+    pub(super) fn warning(&self) -> Option<String> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+        let directory = self.directory().canonicalize().ok()?;
+        let why = match file_system(&mounts, &directory)? {
+            "tmpfs" | "ramfs" => "is in memory: what is committed there is gone when the machine restarts",
+            kind if ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs"].contains(&kind) => {
+                "is a network file system, where locks and the write-ahead log are not safe"
+            }
+            _ => return None,
+        };
+        Some(format!("the database {}: its directory {why}; put it on a local disk", self.path().display()))
+    }
+
     fn options(&self, options: &Options) -> SqliteConnectOptions {
         SqliteConnectOptions::new()
             .filename(&self.0)
@@ -151,4 +165,51 @@ pub(super) fn readers(file: &File, options: &Options) -> SqlitePool {
         .max_lifetime(None)
         .test_before_acquire(false)
         .connect_lazy_with(connect)
+}
+
+/// The kind of file system that `directory` is on: that of the longest mount point above it.
+fn file_system<'a>(mounts: &'a str, directory: &Path) -> Option<&'a str> {
+    let mount = |line: &'a str| {
+        let mut fields = line.split(' ').skip(1);
+        Some((Path::new(fields.next()?), fields.next()?))
+    };
+    let above = mounts.lines().filter_map(mount).filter(|(point, _)| directory.starts_with(point));
+    above.max_by_key(|(point, _)| point.as_os_str().len()).map(|(_, kind)| kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_may_be_written_in_three_ways() {
+        for text in ["/var/lib/shop.db", "sqlite:/var/lib/shop.db", "sqlite:///var/lib/shop.db"] {
+            assert_eq!(File::parse(text).unwrap().path(), Path::new("/var/lib/shop.db"));
+        }
+        assert_eq!(File::parse("sqlite:shop.db").unwrap().directory(), Path::new("."));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        for text in ["", "sqlite:", "sqlite::memory:", ":memory:", "sqlite://shop.db?mode=ro"] {
+            assert!(matches!(File::parse(text), Err(StoreError::Unfit(_))), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_survives_a_power_cut() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = File::parse(&directory.path().join("shop.db").to_string_lossy()).unwrap();
+        let writer = writer(&file, &Options::default()).await.unwrap();
+        let synchronous: i64 = sqlx::query_scalar("pragma synchronous").fetch_one(&writer).await.unwrap();
+        assert_eq!(synchronous, 2, "full");
+    }
+
+    #[test]
+    fn the_nearest_mount_tells_the_file_system() {
+        let mounts = "/dev/sda / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\nhost:/x /tmp/share nfs4 rw 0 0\n";
+        for (directory, kind) in [("/srv", "ext4"), ("/tmp/a", "tmpfs"), ("/tmp/share/a", "nfs4"), ("/tmpx", "ext4")] {
+            assert_eq!(file_system(mounts, Path::new(directory)), Some(kind));
+        }
+    }
 }

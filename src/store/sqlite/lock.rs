@@ -18,7 +18,9 @@ pub struct WorkerLock {
 
 impl WorkerLock {
     pub(super) fn take(database: &File) -> StoreResult<Self> {
-        let mut name = database.path().as_os_str().to_owned();
+        // A link to a database is that database; one that is not there yet is found by its own name.
+        let name = fs::canonicalize(database.path()).unwrap_or_else(|_| database.path().to_owned());
+        let mut name = name.into_os_string();
         name.push(".lock");
         let path = PathBuf::from(name);
         let shown = path.display();

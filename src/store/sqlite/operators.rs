@@ -3,7 +3,7 @@
 use super::{SqliteStore, bulk::key_time, decode, micros, writes};
 use crate::store::{Audit, Counts, DeadFilter, DeadLetter, History, LetterKey, LetterState, OutboxEntry, OutboxRow};
 use serde_json::json;
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 /// How far the clock of a worker may be behind that of the producer of the message it handles.
 const CLOCK_SKEW_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
@@ -44,9 +44,7 @@ pub(super) async fn resolve_letter(
         return Ok(false);
     }
     if to == LetterState::Discarded {
-        // It will never be done: the next message with its idempotency key takes the key over.
-        let free = sqlx::query("delete from operation where id = ? and consumer = ? and source = ?");
-        free.bind(&key.id).bind(&key.consumer).bind(&key.source).execute(&mut *tx).await?;
+        free_operation(&mut tx, key).await?;
     }
     writes::outbox(&mut tx, None, &rows.iter().collect::<Vec<_>>()).await?;
     let insert = sqlx::query("insert into audit (actor, action, target, reason, at) values (?, ?, ?, ?, ?)");
@@ -54,6 +52,18 @@ pub(super) async fn resolve_letter(
     insert.bind(micros(audit.at)).execute(&mut *tx).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// A quarantined message that is discarded will never be done: the next one with its idempotency key takes the key over. (One that
+/// is dead has lost the key already, and a letter about another payload under its ID says nothing about it.)
+async fn free_operation(connection: &mut SqliteConnection, key: &LetterKey) -> sqlx::Result<()> {
+    let free = sqlx::query(
+        "delete from operation as o where id = ? and consumer = ? and source = ? and exists
+         (select 1 from inbox i where i.key_time = o.key_time and i.consumer = o.consumer and i.source = o.source
+          and i.id = o.id and i.fate = 'quarantined' and i.payload_hash = ?)",
+    );
+    let free = free.bind(&key.id).bind(&key.consumer).bind(&key.source).bind(key.payload_hash.as_slice());
+    free.execute(connection).await.map(drop)
 }
 
 pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<History> {
