@@ -149,7 +149,7 @@ async fn two_sweepers_take_each_row_once() {
     seqs.sort_unstable();
     let mut wanted: Vec<_> = rows.iter().map(|row| row.seq).collect();
     wanted.sort_unstable();
-    assert_eq!(seqs, wanted);
+    assert!(seqs == wanted, "{} were taken of {}", seqs.len(), wanted.len());
     assert_eq!(begun, 200);
     bed.end().await;
 }

@@ -55,20 +55,20 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn push(&mut self, key_time: DateTime<Utc>, message: &'a Finished, fate: &'a str) {
+    fn push(&mut self, key_time: DateTime<Utc>, message: &'a Finished, fate: &'a Fate) {
         let envelope = &*message.envelope;
         self.key_time.push(key_time);
         self.id.push(&envelope.id);
         self.consumer.push(&message.consumer);
         self.source.push(&envelope.source);
         self.attempt.push(envelope.hop.attempt.into());
-        self.fate.push(fate);
+        self.fate.push(fate.word());
         self.payload_hash.push(&message.payload_hash);
         self.ty.push(&envelope.ty);
         self.version.push(envelope.version.into());
         self.at.push(message.at);
         self.duration_ms.push(message.duration.as_secs_f64() * 1e3);
-        self.reason.push(match &message.fate {
+        self.reason.push(match fate {
             Fate::Dead(reason) => Some(reason.word()),
             _ => None,
         });
@@ -108,7 +108,7 @@ impl PostgresStore {
         let mut columns = Columns::default();
         for (time, n) in &places {
             let fate = if verdicts[*n] == Verdict::Duplicate { &Fate::Duplicate } else { &messages[*n].fate };
-            columns.push(*time, &messages[*n], fate.word());
+            columns.push(*time, &messages[*n], fate);
         }
         let written = self.write_inbox(tx, worker, &columns).await?;
         if written == places.len() as u64 {
