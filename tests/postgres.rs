@@ -70,7 +70,8 @@ impl Bed {
 }
 
 async fn connect(url: &str, schema: &str) -> PostgresStore {
-    let options = Options { schema: schema.into(), commit_connections: 4, other_connections: 2, ..Options::default() };
+    let options =
+        Options { schema: schema.into(), application_name: schema.into(), commit_connections: 4, other_connections: 2 };
     PostgresStore::connect(url, options).await.expect("connects")
 }
 

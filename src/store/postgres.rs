@@ -87,17 +87,14 @@ impl PostgresStore {
             .application_name(&options.application_name)
             .options([("default_transaction_isolation", "read committed")]);
         reach(&address).await?;
-        let pool = |connections| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(2 * CONNECT_TIMEOUT)
-                // A round trip before each commit; a connection that died says so at its first use.
-                .test_before_acquire(false)
-        };
-        let commits = address.clone().options([("lock_timeout", "250ms")]);
+        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(2 * CONNECT_TIMEOUT);
+        // The rest: a plan made while the tables are new and small must not scan them for as long as it is cached.
+        let settings = [("lock_timeout", "250ms"), ("enable_seqscan", "off"), ("jit", "off")];
+        let commits = address.clone().options(settings);
         Ok(Self {
             sql,
-            commits: pool(options.commit_connections).connect_lazy_with(commits),
+            // Tested by its `begin`, which may fail without harm, and not by a round trip more before each commit.
+            commits: pool(options.commit_connections).test_before_acquire(false).connect_lazy_with(commits),
             other: pool(options.other_connections).connect_lazy_with(address.clone()),
             address,
             days: Days::new(),

@@ -149,7 +149,56 @@ async fn two_sweepers_take_each_row_once() {
     seqs.sort_unstable();
     let mut wanted: Vec<_> = rows.iter().map(|row| row.seq).collect();
     wanted.sort_unstable();
-    assert_eq!(seqs, wanted);
+    assert!(seqs == wanted, "{} were taken of {}", seqs.len(), wanted.len());
     assert_eq!(begun, 200);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_died_while_idle_cost_no_commit() {
+    let Some(bed) = Bed::make().await else { return };
+    let batches: Vec<_> = (0..4).map(|_| [finished(id_at(clock::now()))]).collect();
+    futures::future::join_all(batches.iter().map(|batch| commit(&bed.store, batch))).await; // all connections are open
+    bed.run(&format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = '{}' and pid <> pg_backend_pid()",
+        bed.schema
+    ))
+    .await;
+    assert_eq!(commit(&bed.store, &[finished(id_at(clock::now()))]).await.expect("commits"), [Verdict::Stored]);
+    assert_eq!(commit(&bed.store, &batches[0]).await.expect("commits"), [Verdict::Duplicate]);
+    bed.end().await;
+}
+
+#[tokio::test]
+async fn a_connection_cut_in_the_middle_is_away_and_nothing_is_half_written() {
+    let Some(bed) = Bed::make().await else { return };
+    // A table whose writing takes long enough to be cut.
+    bed.run(
+        "create table {s}.car (id int primary key);
+         create function {s}.slow() returns trigger language plpgsql as $$ begin perform pg_sleep(20); return new; end $$;
+         create trigger slow before insert on {s}.car for each row execute function {s}.slow()",
+    )
+    .await;
+    let table: &'static str = format!("{}.car", bed.schema).leak();
+    let mut message = finished(id_at(clock::now()));
+    message.effects.rows.push(RowWrite {
+        spec: RowSpec { table, key: &["id"], columns: &["id"] },
+        key: "[1]".into(),
+        body: Some(r#"{"id":1}"#.into()),
+    });
+    let cut = async {
+        let ended = format!(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity
+             where application_name = '{}' and wait_event = 'PgSleep'",
+            bed.schema
+        );
+        while bed.count(&ended).await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let batch = [message];
+    let (answer, ()) = tokio::join!(commit(&bed.store, &batch), cut);
+    assert!(matches!(answer, Err(StoreError::Away(_))), "{answer:?}");
+    assert_eq!(bed.store.seen(&[batch[0].key()]).await.expect("answers"), [None]);
     bed.end().await;
 }

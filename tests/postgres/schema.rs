@@ -78,3 +78,22 @@ async fn a_schema_name_that_is_more_than_a_name_is_refused() {
     assert!(matches!(error, StoreError::Unfit(_)), "{error:?}");
     bed.end().await;
 }
+
+#[tokio::test]
+async fn a_role_that_may_not_make_a_schema_uses_the_one_made_for_it_and_else_says_so() {
+    let Some(bed) = Bed::bare().await else { return };
+    let role = &bed.schema;
+    bed.run(&format!("create role {role} login password 'x'; grant pg_read_all_settings to {role}")).await;
+    let host = bed.url.rsplit("://").next().and_then(|rest| rest.rsplit('@').next()).expect("an address");
+    let url = format!("postgres://{role}:x@{host}");
+    let store = connect(&url, &bed.schema).await;
+    let error = store.migrate().await.expect_err("may not");
+    assert!(matches!(&error, StoreError::Unfit(why) if why.contains("permission denied")), "{error:?}");
+    bed.run(&format!("create schema {{s}} authorization {role}")).await;
+    assert_eq!(store.migrate().await.expect("migrates"), Migrated { from: 0, to: 1 });
+    assert_eq!(commit(&store, &[finished(id_at(days_ago(4)))]).await.expect("commits"), [Verdict::Stored]);
+    assert_eq!(store.check(&[]).await.expect("is fit"), Vec::<String>::new());
+    store.close().await;
+    bed.run(&format!("drop schema {{s}} cascade; drop role {role}")).await;
+    bed.end().await;
+}

@@ -1,11 +1,15 @@
 //! Unit of Work: a batch of finished messages as a handful of set-based statements in one transaction.
 
-use super::{PostgresStore, errors::Sure, letters::clean};
+use super::{
+    PostgresStore,
+    errors::{Sure, is_dead},
+    letters::clean,
+};
 use crate::{
     fault::{self, Point},
     store::{Attempt, Batch, Finished, Verdict},
 };
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 
 const ATTEMPTS: &str = "insert into {s}.attempt (id, consumer, source, attempt, kind, error, at, duration_ms, worker, build, next)
  select * from unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::text[], $7::timestamptz[], $8::float8[],
@@ -20,7 +24,7 @@ impl PostgresStore {
     pub(super) async fn try_commit(&self, batch: &Batch<'_>) -> Sure<Vec<Verdict>> {
         let messages = batch.messages;
         let mut verdicts = vec![Verdict::Stored; messages.len()];
-        let mut tx = self.commits.begin().await?;
+        let mut tx = self.begin_commit().await?;
         self.judge_documents(&mut tx, messages, &mut verdicts).await?;
         let held = self.judge_operations(&mut tx, messages, &mut verdicts).await?;
         self.fence(&mut tx, batch.worker, messages, &mut verdicts).await?;
@@ -42,6 +46,17 @@ impl PostgresStore {
         fault::at(Point::InsideCommit).await;
         tx.commit().await?;
         Ok(verdicts)
+    }
+
+    /// A connection that died since its last use says so here, where nothing has been asked of it: another is as good.
+    async fn begin_commit(&self) -> Sure<Transaction<'static, Postgres>> {
+        for _ in 0..self.commits.size() {
+            match self.commits.begin().await {
+                Err(error) if is_dead(&error) => {}
+                other => return Ok(other?),
+            }
+        }
+        Ok(self.commits.begin().await?)
     }
 
     pub(super) async fn write_attempts(&self, tx: &mut PgConnection, stored: &[&Finished]) -> Sure<()> {

@@ -59,6 +59,15 @@ impl Trouble {
     }
 }
 
+/// Whether the connection is gone: cut, or ended by the server (57P01 to 57P03) while it was idle.
+pub(super) fn is_dead(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P")),
+        _ => false,
+    }
+}
+
 /// Only what the data of a message caused may condemn it; what is not known for sure holds.
 fn translate(error: sqlx::Error) -> StoreError {
     let code = match &error {

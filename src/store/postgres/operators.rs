@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     message::KeyTime,
-    store::{Attempt, AttemptKind, Audit, Counts, History, InboxRow, OutboxEntry, StoreError},
+    store::{Attempt, AttemptKind, Audit, Counts, History, InboxRow, StoreError},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -26,11 +26,13 @@ const CAUSED: &str =
     duration_ms, worker, build
  from {s}.inbox where causation = $1 and key_time >= $2 and key_time < $3 order by key_time, at, consumer limit 1000";
 
-const OUTBOX: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem
- from {s}.outbox where id = $1 order by seq limit 1000";
+/// Without an index for rows that are about to leave: the whole outbox is read, which is short unless a broker is away.
+const OUTBOX: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem, id = $1
+ from {s}.outbox where id = $1 or causation = $1 order by seq limit 2000";
 
-const CAUSED_OUTBOX: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem
- from {s}.outbox where causation = $1 order by seq limit 1000";
+/// If that takes too long: what waits for its time, or for a worker.
+const WAITING: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem, true
+ from {s}.outbox where id = $1 and owner is null order by seq limit 1000";
 
 const ATTEMPTS: &str = "select consumer, attempt, kind, error, at, duration_ms, worker, build, next
  from {s}.attempt where id = $1 order by at, attempt";
@@ -69,13 +71,14 @@ impl PostgresStore {
         for row in sqlx::query(self.sql.get(ATTEMPTS)).bind(id).fetch_all(&mut *on).await? {
             history.attempts.push((row.try_get(0)?, read_attempt(&row)?));
         }
-        for row in sqlx::query(self.sql.get(OUTBOX)).bind(id).fetch_all(&mut *on).await? {
-            history.outbox.push(read_entry(&row)?);
+        for row in self.outbox_of(on, id).await? {
+            let its_own = row.try_get(10)?;
+            let entries = if its_own { &mut history.outbox } else { &mut history.caused_outbox };
+            entries.push(read_entry(&row)?);
         }
         for row in sqlx::query(self.sql.get(AUDIT)).bind(id).fetch_all(&mut *on).await? {
             history.audit.push(read_audit(&row)?);
         }
-        history.caused_outbox = self.caused_outbox(on, id).await?;
         let handled = history.inbox.iter().map(|row| (row.at, row.duration_ms));
         if let Some((from, to)) = window(handled.chain(history.attempts.iter().map(|(_, a)| (a.at, millis(a))))) {
             // What is due later has an ID of later: the whole of what follows, if that is quickly read, else what is near.
@@ -112,9 +115,11 @@ impl PostgresStore {
         }
     }
 
-    async fn caused_outbox(&self, on: &mut PgConnection, id: &str) -> Sure<Vec<OutboxEntry>> {
-        let query = sqlx::query(self.sql.get(CAUSED_OUTBOX)).bind(id);
-        self.within(on, query).await?.unwrap_or_default().iter().map(read_entry).collect()
+    async fn outbox_of(&self, on: &mut PgConnection, id: &str) -> Sure<Vec<PgRow>> {
+        match self.within(on, sqlx::query(self.sql.get(OUTBOX)).bind(id)).await? {
+            Some(rows) => Ok(rows),
+            None => Ok(sqlx::query(self.sql.get(WAITING)).bind(id).fetch_all(on).await?),
+        }
     }
 
     /// A query without an index of its own: people wait for it, the database must not. `None`: it would have taken too long.
@@ -124,7 +129,7 @@ impl PostgresStore {
         query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     ) -> Sure<Option<Vec<PgRow>>> {
         let mut tx = sqlx::Connection::begin(on).await?;
-        sqlx::query("set local statement_timeout = '2s'").execute(&mut *tx).await?;
+        sqlx::query("set local statement_timeout = '5s'").execute(&mut *tx).await?;
         let rows = query.fetch_all(&mut *tx).await.map_err(Trouble::from);
         tx.rollback().await?;
         match rows {

@@ -159,7 +159,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn delete_confirmed(&self, rows: &[Uuid]) -> Sure<()> {
-        let mut connection = self.commits.acquire().await?;
+        let mut connection = self.other.acquire().await?;
         self.delete_outbox(&mut connection, rows.to_vec()).await
     }
 

@@ -54,7 +54,11 @@ impl PostgresStore {
             };
         }
         if from.is_none() {
-            sqlx::raw_sql(self.sql.ddl("create schema if not exists {s}", "meta")).execute(&mut *tx).await?;
+            // Asked for only where it is missing: a role that may not make one can use one that was made for it.
+            let known = "select exists (select from pg_namespace where nspname = $1)";
+            if !sqlx::query_scalar::<_, bool>(known).bind(schema).fetch_one(&mut *tx).await? {
+                sqlx::raw_sql(self.sql.ddl("create schema {s}", "meta")).execute(&mut *tx).await?;
+            }
             sqlx::raw_sql(self.sql.get(META)).execute(&mut *tx).await?;
         }
         let before = from.map_or(0, |(version, _)| version);

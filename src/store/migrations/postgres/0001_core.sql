@@ -86,8 +86,8 @@ alter table {s}.outbox alter column payload set storage external;
 create index outbox_free on {s}.outbox (coalesce(due, '1970-01-01 00:00:00+00'::timestamptz), seq) where owner is null;
 -- Rows of a lost worker, and what did not fit into the memory of a living one.
 create index outbox_owner on {s}.outbox (owner, seq) where owner is not null;
--- "Where is it, and what comes next?" must be answered in a backlog of millions too.
-create index outbox_id on {s}.outbox (id);
+-- "What comes next, and when?" For what waits; a row with an owner is about to leave, and is not worth an index entry of its own.
+create index outbox_id on {s}.outbox (id) where owner is null;
 
 create table {s}.document (
     collection text collate "C" not null,
