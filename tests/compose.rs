@@ -82,7 +82,10 @@ fn postgres_is_what_the_tests_connect_to() {
     assert_eq!(strings(&postgres["ports"]), ["127.0.0.1:${PITCREW_POSTGRES_PORT:-5432}:5432"]);
     assert_eq!(postgres["environment"]["POSTGRES_PASSWORD"].as_str(), Some("${PITCREW_POSTGRES_PASSWORD:-pitcrew}"));
     assert!(postgres["environment"]["POSTGRES_USER"].is_badvalue(), "tests/run connects as the default user, postgres");
-    assert!(postgres["environment"]["POSTGRES_DB"].is_badvalue(), "tests/run connects to the default database, postgres");
+    assert!(
+        postgres["environment"]["POSTGRES_DB"].is_badvalue(),
+        "tests/run connects to the default database, postgres"
+    );
 }
 
 #[test]
