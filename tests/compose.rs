@@ -1,0 +1,114 @@
+//! The compose file keeps what `tests/run` and the README rely on. It cannot be run where there is no Docker engine,
+//! but it can be read everywhere.
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+fn compose() -> Yaml {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docker-compose.yml");
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("failed to read {path}: {error}"));
+    parse(&text)
+}
+
+fn parse(text: &str) -> Yaml {
+    let documents = YamlLoader::load_from_str(text).unwrap_or_else(|error| panic!("failed to parse it: {error}"));
+    assert_eq!(documents.len(), 1, "one document");
+    documents.into_iter().next().expect("one document")
+}
+
+/// The strings of a list.
+fn strings(list: &Yaml) -> Vec<&str> {
+    let items = list.as_vec().unwrap_or_else(|| panic!("not a list: {list:?}"));
+    items.iter().map(|item| item.as_str().unwrap_or_else(|| panic!("not a string: {item:?}"))).collect()
+}
+
+fn names(mapping: &Yaml) -> Vec<&str> {
+    let entries = mapping.as_hash().unwrap_or_else(|| panic!("not a mapping: {mapping:?}"));
+    entries.keys().map(|name| name.as_str().expect("names are strings")).collect()
+}
+
+#[test]
+fn every_image_is_pinned_to_a_version() {
+    let compose = compose();
+    for name in names(&compose["services"]) {
+        let image = compose["services"][name]["image"].as_str().unwrap_or_else(|| panic!("{name} has no image"));
+        let (_, tag) = image.split_once(':').unwrap_or_else(|| panic!("{image} has no tag: it would mean `latest`"));
+        let version = tag.split('-').next().unwrap_or_default();
+        let parts: Vec<_> = version.split('.').collect();
+        assert!(
+            parts.len() >= 2 && parts.iter().all(|part| part.parse::<u32>().is_ok()),
+            "{image} names no exact version: what passes today must be what runs tomorrow"
+        );
+    }
+}
+
+#[test]
+fn every_service_says_when_it_is_ready() {
+    let compose = compose();
+    for name in names(&compose["services"]) {
+        let test = strings(&compose["services"][name]["healthcheck"]["test"]);
+        assert_eq!(test.first(), Some(&"CMD"), "{name}: `docker compose up --wait` needs a health check to wait for");
+        assert!(test.len() > 1, "{name}: its health check runs nothing");
+    }
+}
+
+#[test]
+fn every_port_is_bound_to_loopback_and_can_be_moved() {
+    let compose = compose();
+    for name in names(&compose["services"]) {
+        for port in strings(&compose["services"][name]["ports"]) {
+            assert!(port.starts_with("127.0.0.1:${PITCREW_"), "{name}: {port} is open to the network, or fixed");
+        }
+    }
+}
+
+#[test]
+fn two_projects_can_run_side_by_side() {
+    let compose = compose();
+    for name in names(&compose["services"]) {
+        let fixed = &compose["services"][name]["container_name"];
+        assert!(fixed.is_badvalue(), "{name}: a container_name belongs to one project only; tests/run starts its own");
+    }
+    for name in names(&compose["volumes"]) {
+        let volume = &compose["volumes"][name];
+        assert!(volume["name"].is_badvalue(), "{name}: with a fixed name, `down --volumes` of the tests deletes yours");
+        assert!(volume["external"].is_badvalue(), "{name}: an external volume is shared between projects");
+    }
+}
+
+#[test]
+fn postgres_is_what_the_tests_connect_to() {
+    let compose = compose();
+    let postgres = &compose["services"]["postgres"];
+    assert_eq!(strings(&postgres["ports"]), ["127.0.0.1:${PITCREW_POSTGRES_PORT:-5432}:5432"]);
+    assert_eq!(postgres["environment"]["POSTGRES_PASSWORD"].as_str(), Some("${PITCREW_POSTGRES_PASSWORD:-pitcrew}"));
+    assert!(postgres["environment"]["POSTGRES_USER"].is_badvalue(), "tests/run connects as the default user, postgres");
+    assert!(
+        postgres["environment"]["POSTGRES_DB"].is_badvalue(),
+        "tests/run connects to the default database, postgres"
+    );
+}
+
+#[test]
+fn postgres_keeps_what_it_committed() {
+    let compose = compose();
+    let postgres = &compose["services"]["postgres"];
+    let command = strings(&postgres["command"]);
+    assert_eq!(command.first(), Some(&"postgres"));
+    for setting in ["fsync=on", "synchronous_commit=on", "max_connections=200"] {
+        assert!(command.windows(2).any(|pair| pair == ["-c", setting]), "-c {setting} is not in {command:?}");
+    }
+    let volumes = strings(&postgres["volumes"]);
+    assert_eq!(volumes, ["postgres:/var/lib/postgresql/data"]);
+    assert!(names(&compose["volumes"]).contains(&"postgres"), "its volume is not declared");
+}
+
+#[test]
+fn its_health_check_does_not_take_the_initialising_server_for_the_real_one() {
+    let compose = compose();
+    let test = strings(&compose["services"]["postgres"]["healthcheck"]["test"]);
+    assert!(test.contains(&"pg_isready"), "{test:?}");
+    assert!(
+        test.windows(2).any(|pair| pair == ["--host", "127.0.0.1"]),
+        "while it initialises itself the image runs a server that listens on its socket only: ask over TCP, not {test:?}"
+    );
+}
