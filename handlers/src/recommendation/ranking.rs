@@ -16,7 +16,7 @@ mod wish;
 mod words;
 
 use super::catalogue::{Catalogue, Vehicle};
-use super::contract::{Brief, Class, Constraint, Excluded, GenerateRecommendationBrief, Money, Pick};
+use super::contract::{Brief, Class, Constraint, Drive, Excluded, Fuel, GenerateRecommendationBrief, Money, Pick};
 use super::prices::{FuelPrices, PriceError};
 use std::cmp::Ordering;
 use wish::{Wish, bit};
@@ -36,6 +36,12 @@ pub struct Ranking {
 /// What a scan needs of a vehicle, close together in memory.
 #[derive(Debug, Clone, Copy)]
 struct Traits {
+    class: Class,
+    drive: Drive,
+    fuel: Fuel,
+    year: u16,
+    make: u16,
+    model: u16,
     /// Of 100 km.
     cost: f64,
     recency: f64,
@@ -81,6 +87,12 @@ impl Ranking {
         let engines = sorted(catalogue.vehicles().iter().map(litres));
         let largest = engines.last().copied().unwrap_or(0.0);
         let traits = |v: &Vehicle| Traits {
+            class: v.class,
+            drive: v.drive,
+            fuel: v.fuel,
+            year: v.year,
+            make: v.make_index,
+            model: v.model_index,
             cost: v.per_100_km * prices.of(v.grade),
             recency: f64::from(v.year - oldest) / span,
             room: room(v.class),
@@ -119,8 +131,8 @@ impl Ranking {
     fn filter(&self, wish: &Wish) -> (Vec<usize>, Vec<Excluded>) {
         let mut fitting = Vec::new();
         let mut by_failures = [0_u32; 1 << Constraint::ALL.len()];
-        for (index, (v, traits)) in self.catalogue.vehicles().iter().zip(&self.traits).enumerate() {
-            let failed = wish.failed(v.class, v.drive, v.fuel, v.year, v.make_index, traits.cost);
+        for (index, traits) in self.traits.iter().enumerate() {
+            let failed = wish.failed(traits);
             by_failures[usize::from(failed)] += 1;
             if failed == 0 {
                 fitting.push(index);
@@ -185,7 +197,7 @@ impl Ranking {
         if best.len() == top && best.last().is_some_and(|last| self.order(&new, last).is_ge()) {
             return;
         }
-        let model = |scored: &Scored| self.catalogue.vehicles()[scored.index].model_index;
+        let model = |scored: &Scored| self.traits[scored.index].model;
         if let Some(at) = best.iter().position(|other| model(other) == model(&new)) {
             if self.order(&new, &best[at]).is_ge() {
                 return;

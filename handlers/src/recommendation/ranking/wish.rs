@@ -1,8 +1,8 @@
 //! Parse, don't validate: a command becomes a question that can be answered, or says why it cannot.
 
+use super::{Traits, words::grouped};
 use crate::recommendation::catalogue::Catalogue;
 use crate::recommendation::contract::{Class, Constraint, Drive, Fuel, GenerateRecommendationBrief, Years};
-use crate::recommendation::ranking::words::grouped;
 use std::ops::RangeInclusive;
 
 const YEARLY_KM: RangeInclusive<u32> = 1..=500_000;
@@ -88,15 +88,15 @@ impl Wish {
         })
     }
 
-    /// Which constraints a car with these properties fails; 0: it fits.
-    pub(super) fn failed(&self, class: Class, drive: Drive, fuel: Fuel, year: u16, make: u16, cost: f64) -> Failed {
+    /// Which constraints a car with these traits fails; 0: it fits.
+    pub(super) fn failed(&self, car: &Traits) -> Failed {
         let unless = |met: bool, constraint| if met { 0 } else { bit(constraint) };
-        let in_budget = self.budget.is_none_or(|budget| cost * self.yearly_100_km <= budget as f64);
-        self.makes.get(usize::from(make)).copied().unwrap_or(0)
-            | unless(self.classes & (1 << class as u16) != 0, Constraint::Classes)
-            | unless(self.drives & (1 << drive as u8) != 0, Constraint::Drives)
-            | unless(self.fuels & (1 << fuel as u8) != 0, Constraint::Fuels)
-            | unless(self.years.contains(&year), Constraint::Years)
+        let in_budget = self.budget.is_none_or(|budget| car.cost * self.yearly_100_km <= budget as f64);
+        self.makes.get(usize::from(car.make)).copied().unwrap_or(0)
+            | unless(self.classes & (1 << car.class as u16) != 0, Constraint::Classes)
+            | unless(self.drives & (1 << car.drive as u8) != 0, Constraint::Drives)
+            | unless(self.fuels & (1 << car.fuel as u8) != 0, Constraint::Fuels)
+            | unless(self.years.contains(&car.year), Constraint::Years)
             | unless(in_budget, Constraint::FuelBudget)
     }
 }
