@@ -116,8 +116,8 @@ fn buyer(i: usize, seed: u64, makes: &[String], dice: &mut Dice) -> GenerateReco
         drives: if dice.chance(25) { vec![*dice.one_of(Drive::ALL)] } else { vec![] },
         fuels: if dice.chance(20) { fuels(dice) } else { vec![] },
         years: Years { from: dice.chance(60).then(|| 2010 + dice.below(5) as u16), to: None },
-        makes: if dice.chance(15) { (0..=dice.below(4)).map(|_| dice.one_of(makes).clone()).collect() } else { vec![] },
-        avoid_makes: if dice.chance(15) { vec![dice.one_of(makes).clone()] } else { vec![] },
+        makes: if dice.chance(35) { (0..=dice.below(4)).map(|_| dice.one_of(makes).clone()).collect() } else { vec![] },
+        avoid_makes: if dice.chance(35) { vec![dice.one_of(makes).clone()] } else { vec![] },
         weights: Weights { economy, recency, room, performance },
         top: 3 + dice.below(3) as u8,
     }
