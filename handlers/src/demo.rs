@@ -1,0 +1,3 @@
+//! The demo: real commands through a real worker.
+
+pub mod commands;

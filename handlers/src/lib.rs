@@ -1,0 +1,8 @@
+//! The workers of a car platform, and the example that a handler author copies.
+//!
+//! Each worker is one file that says what happens when a message comes (`recommendation.rs`), and a folder with its parts:
+//! the contract (what travels and what is kept), and the logic, which knows no runtime and is tested without one.
+
+pub mod demo;
+pub mod notification;
+pub mod recommendation;
