@@ -1,1 +1,2 @@
 //! Pitcrew: a worker runtime on top of existing brokers.
+pub mod config;
