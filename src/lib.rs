@@ -2,14 +2,18 @@
 
 pub mod clock;
 pub mod committer;
+pub mod config;
 pub mod context;
 pub mod fault;
 pub mod handler;
-pub mod message;
 mod lanes;
+pub mod message;
+mod pipeline;
+mod relay;
 pub mod retry;
 mod route;
 pub mod store;
+mod telemetry;
 pub mod testing;
 pub mod transport;
 

@@ -1,0 +1,249 @@
+//! Cross checks: settings that are right one by one and wrong together.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::explain::{self, header};
+use super::units::format_duration;
+use super::words::{Guarantees, TransportKind};
+use super::{BrokerUrl, Config, StoreUrl, TransportConfig, routing};
+
+/// What a commit and the wait before it may take beside the handler, until the broker takes the message away.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// The transports of this build.
+const BUILT: [TransportKind; 1] = [TransportKind::Embedded];
+
+/// Something that a start refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The setting, as `[section] key`.
+    pub key: String,
+    /// Why it cannot stay.
+    pub reason: String,
+    /// What to do.
+    pub fix: String,
+    /// How bad it is.
+    pub gravity: Gravity,
+}
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gravity {
+    /// Nothing could run so.
+    Impossible,
+    /// It would run and could not keep a promise.
+    Weak,
+}
+
+impl Problem {
+    /// Is a start refused for it?
+    pub fn refuses(&self, guarantees: Guarantees) -> bool {
+        self.gravity == Gravity::Impossible || guarantees == Guarantees::Strict
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.key, self.reason, self.fix)
+    }
+}
+
+/// All problems of a configuration.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let mut found = Found(Vec::new());
+    store(config, &mut found);
+    worker(config, &mut found);
+    for (name, transport) in &config.transport {
+        found.0.extend(transport.check(name.as_str()));
+    }
+    channels(config, &mut found);
+    handlers(config, &mut found);
+    found.0.extend(routing::twice(config).into_iter().map(|twice| Problem {
+        key: format!("{} types", header(&["channel", twice.second.as_str()])),
+        reason: format!("`{}` is also in {}", twice.kind, header(&["channel", twice.first.as_str()])),
+        fix: "leave it in one of them: a type is in exactly one channel".into(),
+        gravity: Gravity::Impossible,
+    }));
+    found.0
+}
+
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(
+        &mut self,
+        gravity: Gravity,
+        section: &[&str],
+        key: &str,
+        reason: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let key = format!("{} {key}", header(section));
+        self.0.push(Problem { key, reason: reason.into(), fix: fix.into(), gravity });
+    }
+    fn impossible(&mut self, section: &[&str], key: &str, reason: impl Into<String>, fix: impl Into<String>) {
+        self.add(Gravity::Impossible, section, key, reason, fix);
+    }
+    fn weak(&mut self, section: &[&str], key: &str, reason: impl Into<String>, fix: impl Into<String>) {
+        self.add(Gravity::Weak, section, key, reason, fix);
+    }
+}
+
+fn store(config: &Config, found: &mut Found) {
+    if config.store.url == StoreUrl::Memory {
+        let fix = "set url to sqlite:PATH or postgres://…";
+        found.weak(&["store"], "url", "a memory store forgets every message when the process ends", fix);
+    }
+    if config.store.retention.inbox < Duration::from_secs(86_400) {
+        let reason = "the inbox is kept in days";
+        found.weak(&["store", "retention"], "inbox", reason, "set it to at least 1 day, for example \"14d\"");
+    }
+}
+
+fn worker(config: &Config, found: &mut Found) {
+    let worker = &config.worker;
+    for (key, value) in [("finished", worker.finished), ("commits", worker.commits), ("batch", worker.batch)] {
+        if value == 0 {
+            found.impossible(&["worker"], key, "with 0 nothing is ever committed", "set it to 1 or more");
+        }
+    }
+    if worker.payload_limit == 0 {
+        let fix = "set it to the largest payload, for example \"1MB\"";
+        found.impossible(&["worker"], "payload_limit", "with 0 every message is too large", fix);
+    }
+    if worker.in_flight_bytes < worker.payload_limit {
+        let reason = "it is smaller than payload_limit: the largest messages could never be received";
+        found.impossible(&["worker"], "in_flight_bytes", reason, "raise it to a multiple of payload_limit");
+    }
+}
+
+impl TransportConfig {
+    /// What keeps this transport, named so in the configuration, from being used.
+    pub fn check(&self, name: &str) -> Vec<Problem> {
+        let (mut found, section) = (Found(Vec::new()), ["transport", name]);
+        let kind = self.kind;
+        if !BUILT.contains(&kind) {
+            let reason = format!("this build has no transport `{kind}` yet");
+            found.impossible(&section, "kind", reason, "set kind to \"embedded\" and leave url away");
+        } else if kind != self.url.kind() {
+            let reason = format!("kind is `{kind}` and url is an address of `{}`", self.url.kind());
+            found.impossible(&section, "url", reason, "leave kind away: the url says it");
+        }
+        if kind != TransportKind::Embedded && self.url == BrokerUrl::Embedded {
+            let example = if kind == TransportKind::Kafka { "kafka://host:9092" } else { "amqp://host:5672" };
+            found.impossible(&section, "url", "there is none", format!("set it, for example to \"{example}\""));
+        }
+        found.0
+    }
+}
+
+fn channels(config: &Config, found: &mut Found) {
+    for (name, channel) in &config.channel {
+        let section = ["channel", name.as_str()];
+        if channel.concurrency == 0 {
+            found.impossible(&section, "concurrency", "with 0 nothing is ever handled", "set it to 1 or more");
+        }
+        deadline(config, &section, channel.deadline, found);
+        if !config.transport.contains_key(&channel.transport) {
+            let known = config.transport.keys().map(|name| name.as_str());
+            let fix = match explain::nearest(channel.transport.as_str(), known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("write {}", header(&["transport", channel.transport.as_str()])),
+            };
+            found.impossible(&section, "transport", format!("there is no transport `{}`", channel.transport), fix);
+        }
+        retry(config, name.as_str(), found);
+    }
+}
+
+fn deadline(config: &Config, section: &[&str], deadline: Duration, found: &mut Found) {
+    let limit = config.worker.ack_timeout;
+    if deadline.is_zero() {
+        let fix = "set it to what a handler needs, for example \"30s\"";
+        found.impossible(section, "deadline", "with 0s no handler ever ends in time", fix);
+    } else if deadline + MARGIN > limit {
+        let reason = format!(
+            "{} and {} for wait and commit are more than the broker's {} for an ack: it would deliver again while the \
+             handler runs",
+            format_duration(deadline),
+            format_duration(MARGIN),
+            format_duration(limit),
+        );
+        let fix = match limit.checked_sub(MARGIN).filter(|room| !room.is_zero()) {
+            Some(room) => format!(
+                "lower it to {} or less, or raise the broker's ack timeout and [worker] ack_timeout with it",
+                format_duration(room)
+            ),
+            None => "raise the broker's ack timeout and [worker] ack_timeout with it".into(),
+        };
+        found.weak(section, "deadline", reason, fix);
+    }
+}
+
+fn retry(config: &Config, channel: &str, found: &mut Found) {
+    let (section, inbox) = (["channel", channel, "retry"], config.store.retention.inbox);
+    let Some(retry) = config.channel.get(channel).map(|channel| &channel.retry) else { return };
+    if retry.attempts == 0 {
+        let fix = "set it to 1 (no retry) or more";
+        found.impossible(&section, "attempts", "with 0 a message is dead before it is tried", fix);
+    }
+    if retry.first.is_zero() {
+        let reason = "with 0s a failing message comes again at once, forever faster than it can succeed";
+        found.impossible(&section, "first", reason, "set it to \"1s\"");
+    }
+    if retry.first > retry.max {
+        let reason = format!("the first delay, {}, is above max, {}", text(retry.first), text(retry.max));
+        found.impossible(&section, "first", reason, "lower first or raise max");
+    }
+    if retry.tiers.is_empty() {
+        let fix = "leave the key away for the default, or list at least one delay";
+        found.impossible(&section, "tiers", "without a tier no delay can be kept", fix);
+    }
+    if retry.tiers.iter().any(Duration::is_zero) {
+        found.impossible(&section, "tiers", "a tier of 0s is no delay", "remove it");
+    }
+    if let Some(pair) = retry.tiers.windows(2).find(|pair| pair[0] >= pair[1]) {
+        let reason = format!("{} is followed by {}", text(pair[0]), text(pair[1]));
+        found.impossible(&section, "tiers", reason, "list the delays ascending, each once");
+    }
+    if retry.give_up_after > inbox {
+        let reason = format!(
+            "{} is longer than the inbox remembers, {}: a late retry could have its effect twice",
+            text(retry.give_up_after),
+            text(inbox),
+        );
+        found.weak(&section, "give_up_after", reason, "lower it, or raise [store.retention] inbox");
+    }
+}
+
+fn text(duration: Duration) -> String {
+    format_duration(duration)
+}
+
+fn handlers(config: &Config, found: &mut Found) {
+    for (consumer, handler) in &config.handlers {
+        let section = ["handlers", consumer.as_str()];
+        if handler.concurrency == Some(0) {
+            found.impossible(&section, "concurrency", "with 0 nothing is ever handled", "set it to 1 or more");
+        }
+        if let Some(limit) = handler.deadline {
+            deadline(config, &section, limit, found);
+        }
+    }
+}
+
+/// Sections for handlers that are not there: a deadline without effect, and nobody knows.
+pub(super) fn strangers(config: &Config, known: &[&str]) -> Vec<Problem> {
+    let strangers = config.handlers.keys().filter(|consumer| !known.contains(&consumer.as_str()));
+    let problem = |consumer: &String| Problem {
+        key: header(&["handlers", consumer]),
+        reason: "there is no handler of this name".into(),
+        fix: match explain::nearest(consumer, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "remove the section, or register the handler".into(),
+        },
+        gravity: Gravity::Impossible,
+    };
+    strangers.map(problem).collect()
+}
