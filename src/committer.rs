@@ -5,6 +5,8 @@
 
 mod batch;
 
+pub(crate) use batch::Backoff;
+
 use crate::{
     pipeline::Weight,
     relay::Relay,

@@ -3,8 +3,8 @@
 mod effects;
 mod error;
 
-pub use effects::{Document, DocumentWrite, Effects, Expect, Row, RowSpec, RowWrite};
 pub(crate) use effects::holds_nul;
+pub use effects::{Document, DocumentWrite, Effects, Expect, Row, RowSpec, RowWrite};
 pub use error::EffectError;
 
 use crate::{
@@ -36,7 +36,10 @@ pub struct Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("id", &self.envelope.id).field("consumer", &self.consumer).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("id", &self.envelope.id)
+            .field("consumer", &self.consumer)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,10 +3,10 @@
 mod error;
 mod registry;
 
-pub use error::{HandlerError, OrElse, Result};
-pub use registry::{Handlers, Setup};
 pub(crate) use error::Verdict;
-pub(crate) use registry::{Registered, Registry};
+pub use error::{HandlerError, OrElse, Result};
+pub(crate) use registry::{Contract, Registered, Registry};
+pub use registry::{Handlers, Setup};
 
 use crate::{BoxFuture, Context, Envelope, Message, message};
 use std::marker::PhantomData;

@@ -138,15 +138,7 @@ pub struct Hop {
 
 impl Default for Hop {
     fn default() -> Self {
-        Self {
-            attempt: 1,
-            failures: 0,
-            first_failure: None,
-            reason: None,
-            origin: None,
-            worker: None,
-            build: None,
-        }
+        Self { attempt: 1, failures: 0, first_failure: None, reason: None, origin: None, worker: None, build: None }
     }
 }
 

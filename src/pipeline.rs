@@ -14,11 +14,11 @@ pub(crate) use room::{InFlight, Weight};
 use crate::{
     Envelope,
     committer::{Committer, Settled, Why},
+    config::RetryPolicy,
     context::Effects,
     fault::{self, Point},
     handler::Registered,
     lanes::{Lanes, Place},
-    retry::RetryPolicy,
     route::Router,
     store::{Fate, Finished, InboxKey, Store},
     telemetry,
@@ -58,8 +58,6 @@ pub(crate) struct Shared {
 /// How one channel is worked.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    pub(crate) concurrency: usize,
-    pub(crate) deadline: Duration,
     /// Whether messages of one ordering key run one after another.
     pub(crate) ordered: bool,
     /// What is older than the inbox remembers is dead, or run all the same.
@@ -131,7 +129,9 @@ impl Pipeline {
             };
             match error {
                 Ok(()) | Err(TransportError::Closed) => break,
-                Err(error) => warn!(subscription = %self.subscription.name, %error, "the subscription was lost, it is taken up again"),
+                Err(error) => {
+                    warn!(subscription = %self.subscription.name, %error, "the subscription was lost, it is taken up again")
+                }
             }
             tokio::select! { biased; () = self.shared.stop.cancelled() => break, () = tokio::time::sleep(pause) => {} }
             pause = (pause * 2).min(Duration::from_secs(10));
@@ -160,7 +160,10 @@ impl Pipeline {
                         let Some(place) = self.join_lane(&work).await else { return Ok(()) };
                         walks.spawn(self.clone().walk(work, place, delivery, weight));
                     }
-                    Err(finished) => drop(walks.spawn(self.clone().settle(*finished, delivery, weight))),
+                    Err(finished) => {
+                        let pipeline = self.clone();
+                        walks.spawn(async move { pipeline.settle(*finished, delivery, weight).await });
+                    }
                 }
             }
         }
@@ -220,7 +223,7 @@ impl Pipeline {
     }
 
     /// Commits a fate that needs no handler.
-    async fn settle(self: Arc<Self>, finished: Finished, delivery: Delivery, weight: Weight) {
+    async fn settle(&self, finished: Finished, delivery: Delivery, weight: Weight) {
         telemetry::settled(&finished);
         let Settled::Back(why, delivery, weight) =
             self.shared.committer.commit(finished.clone(), delivery, weight, None).await

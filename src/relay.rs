@@ -130,9 +130,11 @@ impl Relay {
 
     /// Ends: publishes what is in memory until `limit`, deletes what was confirmed; the rest stays rows.
     pub(crate) async fn drain(&self, limit: Duration) {
-        let lanes: Vec<_> = self.lanes().values().cloned().collect();
-        let empty = futures::future::join_all(lanes.iter().map(|lane| lane.drained()));
-        let _ = tokio::time::timeout(limit, empty).await;
+        if !self.0.transport.promises().keeps_rows {
+            let lanes: Vec<_> = self.lanes().values().cloned().collect();
+            let empty = futures::future::join_all(lanes.iter().map(|lane| lane.drained()));
+            let _ = tokio::time::timeout(limit, empty).await;
+        }
         self.0.stop.cancel();
         self.0.tasks.close();
         let _ = tokio::time::timeout(limit, self.0.tasks.wait()).await;

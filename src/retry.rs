@@ -1,38 +1,12 @@
 //! Retry policy: when a message that was not done comes again, computed once, above the transports.
 
 use crate::{
+    config::RetryPolicy,
     message::Hop,
     store::{AttemptKind, Reason},
 };
 use chrono::{DateTime, Utc};
 use std::time::Duration;
-
-/// How a channel retries.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RetryPolicy {
-    /// Counted failures after which a message is dead.
-    pub attempts: u32,
-    /// Upper bound of the first delay; each failure doubles it.
-    pub first: Duration,
-    /// No bound is larger.
-    pub max: Duration,
-    /// Delays are rounded up to one of these, in rising order; above the last one they are exact.
-    pub tiers: Vec<Duration>,
-    /// Age since the first failure after which a message is dead, whatever was counted.
-    pub give_up_after: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self {
-            attempts: 8,
-            first: Duration::from_secs(1),
-            max: Duration::from_mins(10),
-            tiers: [1, 2, 5, 10, 30, 60, 120, 300, 600].map(Duration::from_secs).to_vec(),
-            give_up_after: Duration::from_hours(24),
-        }
-    }
-}
 
 /// What follows from a try that did not end done.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,8 +2,7 @@
 //! route fails in the author's first test and not in the relay.
 
 use crate::{
-    Envelope, Message,
-    clock,
+    Envelope, Message, clock,
     context::{EffectError, RowSpec, holds_nul},
     message::Intent,
     store::{Destination, OutboxRow, Purpose},

@@ -56,6 +56,11 @@ pub trait Store: Send + Sync + 'static {
     /// `postgres`, `sqlite` or `memory`.
     fn kind(&self) -> &'static str;
 
+    /// The pool for reads of handler authors, where the store is a Postgres.
+    fn postgres_pool(&self) -> Option<sqlx::PgPool> {
+        None
+    }
+
     /// Brings the schema up to this build's version; safe to race with other workers. Must precede everything else.
     async fn migrate(&self) -> StoreResult<Migrated>;
 
@@ -105,10 +110,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes rows that nobody else will publish, in sequence: ownerless, owned by a worker not seen since `lost_before`, and due
     /// at `now`. They belong to `worker` afterwards.
-    async fn sweep(&self, worker: Uuid, now: DateTime<Utc>, lost_before: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Swept>>;
+    async fn sweep(
+        &self,
+        worker: Uuid,
+        now: DateTime<Utc>,
+        lost_before: DateTime<Utc>,
+        limit: usize,
+    ) -> StoreResult<Vec<Swept>>;
 
     /// Rows of `worker` for one destination after `after`, in sequence: those that did not fit into memory.
-    async fn spilled(&self, worker: Uuid, destination: &Destination, after: Option<Uuid>, limit: usize) -> StoreResult<Vec<OutboxRow>>;
+    async fn spilled(
+        &self,
+        worker: Uuid,
+        destination: &Destination,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> StoreResult<Vec<OutboxRow>>;
 
     /// Deletes rows that the broker confirmed. Rows that are gone already are fine.
     async fn confirm(&self, rows: &[Uuid]) -> StoreResult<()>;
@@ -143,7 +160,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Moves a letter from state `dead` or `quarantined` to `state`, writes `rows` to the outbox and records who did it and why.
     /// `false`: it is in another state already (or gone) and nothing was done.
-    async fn resolve_letter(&self, key: &LetterKey, state: LetterState, rows: &[OutboxRow], audit: &Audit) -> StoreResult<bool>;
+    async fn resolve_letter(
+        &self,
+        key: &LetterKey,
+        state: LetterState,
+        rows: &[OutboxRow],
+        audit: &Audit,
+    ) -> StoreResult<bool>;
 
     /// Everything known of messages with this ID, whatever their source.
     async fn history(&self, id: &str) -> StoreResult<History>;

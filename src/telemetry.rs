@@ -28,7 +28,8 @@ pub(crate) fn process_span(system: &'static str, subscription: &Subscription, en
 /// One line per fate; those that a person may have to act on are warnings.
 pub(crate) fn settled(finished: &Finished) {
     let (id, ty, attempt) = (&finished.envelope.id, &finished.envelope.ty, finished.envelope.hop.attempt);
-    let error = finished.letter.as_ref().map(|l| l.error.as_str()).or(finished.attempt.as_ref().map(|a| a.error.as_str()));
+    let error =
+        finished.letter.as_ref().map(|l| l.error.as_str()).or(finished.attempt.as_ref().map(|a| a.error.as_str()));
     match &finished.fate {
         Fate::Dead(reason) => warn!(%id, ty, attempt, %reason, error, "dead letter"),
         Fate::Quarantined => warn!(%id, ty, attempt, error, "quarantined"),

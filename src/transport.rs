@@ -74,6 +74,8 @@ pub struct Promises {
     pub order_per_key: bool,
     /// An event is published once for each subscription that this process knows (true), or once for the channel (false).
     pub row_per_subscription: bool,
+    /// The outbox row *is* the message ([`Published::Kept`]): a shutdown has nothing to flush.
+    pub keeps_rows: bool,
     /// The longest delay that the transport itself keeps; a longer one waits as an outbox row.
     pub longest_delay: Duration,
     /// Largest message, in bytes.
@@ -221,6 +223,9 @@ impl Drop for Delivery {
 
 impl std::fmt::Debug for Delivery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Delivery").field("content", &self.content).field("suspect", &self.suspect).finish_non_exhaustive()
+        f.debug_struct("Delivery")
+            .field("content", &self.content)
+            .field("suspect", &self.suspect)
+            .finish_non_exhaustive()
     }
 }

@@ -192,8 +192,11 @@ async fn a_trim_larger_than_one_step_takes_everything_that_is_old() {
         message.effects = Effects::default();
         let mut envelope = (*message.envelope).clone();
         // Half of them dated, half of them not.
-        envelope.id =
-            if n.is_multiple_of(2) { format!("order-{n}") } else { pitcrew::clock::uuid_v7_at(now - 20 * day).to_string() };
+        envelope.id = if n.is_multiple_of(2) {
+            format!("order-{n}")
+        } else {
+            pitcrew::clock::uuid_v7_at(now - 20 * day).to_string()
+        };
         message.envelope = Arc::new(envelope);
         message.at = now - 20 * day;
         message

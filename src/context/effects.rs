@@ -218,7 +218,10 @@ pub(crate) fn read_document<D: Document>(schema: u32, body: &str) -> Result<D, E
         return serde_json::from_str(body).map_err(|e| unreadable(e.to_string()));
     }
     if schema > D::VERSION {
-        return Err(unreadable(format!("its version {schema} is newer than {}, the newest this build knows", D::VERSION)));
+        return Err(unreadable(format!(
+            "its version {schema} is newer than {}, the newest this build knows",
+            D::VERSION
+        )));
     }
     let mut value: Value = serde_json::from_str(body).map_err(|e| unreadable(e.to_string()))?;
     for from in schema..D::VERSION {

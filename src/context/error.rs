@@ -61,7 +61,9 @@ pub enum EffectError {
         why: String,
     },
     /// `transaction()` on a store that has none to hand out.
-    #[error("open a transaction: the {0} store has none to hand out; use `save`, `update` or `put`, or run on Postgres")]
+    #[error(
+        "open a transaction: the {0} store has none to hand out; use `save`, `update` or `put`, or run on Postgres"
+    )]
     NoTransaction(&'static str),
     /// Found by the escape hatch.
     #[error("claim the message: another delivery has done it")]

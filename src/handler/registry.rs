@@ -201,8 +201,7 @@ impl Handlers {
         let mut handlers = HashMap::new();
         for entry in self.entries {
             let consumer: Arc<str> = entry.name.as_deref().unwrap_or(entry.ty).into();
-            let setup =
-                Setup { consumer: consumer.clone(), sections: sections.clone(), postgres: postgres.clone() };
+            let setup = Setup { consumer: consumer.clone(), sections: sections.clone(), postgres: postgres.clone() };
             let call = match entry.made {
                 Made::Ready(handler) => handler,
                 Made::Later(build) => build(setup)
@@ -239,6 +238,16 @@ pub(crate) struct Contract {
     pub(crate) rows: Vec<RowSpec>,
     pub(crate) needs_postgres: Vec<String>,
     pub(crate) mistakes: Vec<String>,
+}
+
+impl Contract {
+    /// The names of all handlers.
+    pub(crate) fn consumers(&self) -> Vec<String> {
+        let of_type = |(ty, info): (&&'static str, &TypeInfo)| -> Vec<String> {
+            info.subscribers.iter().map(|name| name.clone().unwrap_or_else(|| (*ty).to_owned())).collect()
+        };
+        self.types.iter().flat_map(of_type).collect()
+    }
 }
 
 pub(crate) struct Registered {

@@ -91,7 +91,8 @@ impl Pipeline {
             Some(cap) => cap.clone().acquire_owned().await.ok(),
             None => None,
         };
-        let begun = if work.suspect && work.envelope.hop.attempt == 1 || work.claimed { self.claim(work).await } else { 0 };
+        let begun =
+            if work.suspect && work.envelope.hop.attempt == 1 || work.claimed { self.claim(work).await } else { 0 };
         if begun > ALONE_AT {
             let error = format!("its worker died {begun} times with it, the last time while it ran alone");
             let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);

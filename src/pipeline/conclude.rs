@@ -12,7 +12,9 @@ use crate::{
     message::{DecodeError, Hop, wire},
     retry::{Next, Tried, counts},
     route,
-    store::{Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, Purpose, Reason},
+    store::{
+        Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, Purpose, Reason,
+    },
     telemetry,
 };
 use std::{sync::Arc, time::Duration};

@@ -4,7 +4,10 @@ use super::{Arrival, Pipeline, Work};
 use crate::{
     Envelope, clock,
     context::Effects,
-    message::{Intent, wire::{self, Raw}},
+    message::{
+        Intent,
+        wire::{self, Raw},
+    },
     store::{DeadLetter, Fate, Finished, InboxKey, LetterKey, LetterState, Reason},
     transport::{Content, Delivery},
 };
@@ -64,7 +67,9 @@ impl Pipeline {
                 Intent::Command if self.policy.listed.contains(&envelope.ty) => {
                     quarantine("this build has no handler for the type, the config lists it for the channel")
                 }
-                Intent::Command => reject(Reason::UnknownType, "no handler for the type, and the config does not list it"),
+                Intent::Command => {
+                    reject(Reason::UnknownType, "no handler for the type, and the config does not list it")
+                }
             };
         };
         if envelope.data.len() > self.shared.payload_limit {

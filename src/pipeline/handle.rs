@@ -1,13 +1,7 @@
 //! handle: one run of the author's code, with a deadline, behind a wall that a panic does not pass.
 
 use super::{Pipeline, Work};
-use crate::{
-    Context, clock,
-    context::Effects,
-    handler,
-    message::DecodeError,
-    store::OpenTx,
-};
+use crate::{Context, clock, context::Effects, handler, message::DecodeError, store::OpenTx};
 use futures::FutureExt;
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 

@@ -143,6 +143,10 @@ impl Store for PostgresStore {
         "postgres"
     }
 
+    fn postgres_pool(&self) -> Option<PgPool> {
+        Some(self.pool())
+    }
+
     async fn migrate(&self) -> StoreResult<Migrated> {
         self.migrate_schema().await
     }

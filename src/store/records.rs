@@ -215,16 +215,16 @@ pub struct Finished {
 impl Finished {
     /// Its key in the inbox.
     pub fn key(&self) -> InboxKey {
-        InboxKey {
-            consumer: self.consumer.clone(),
-            source: self.envelope.source.clone(),
-            id: self.envelope.id.clone(),
-        }
+        InboxKey { consumer: self.consumer.clone(), source: self.envelope.source.clone(), id: self.envelope.id.clone() }
     }
 
     /// Nothing to store: it may be acked without a transaction.
     pub(crate) fn is_empty(&self) -> bool {
-        !self.fenced && self.letter.is_none() && self.attempt.is_none() && self.row.is_none() && !self.claimed
+        !self.fenced
+            && self.letter.is_none()
+            && self.attempt.is_none()
+            && self.row.is_none()
+            && !self.claimed
             && self.effects.len() == 0
     }
 }

@@ -8,13 +8,10 @@ mod adverse;
 pub use adverse::Adverse;
 
 use super::{
-    Consumer, Content, Delivery, Depth, Promises, PublishError, Published, Room, Sending, Settle, Subscription, Transport,
-    TransportError,
+    Consumer, Content, Delivery, Depth, Promises, PublishError, Published, Room, Sending, Settle, Subscription,
+    Transport, TransportError,
 };
-use crate::{
-    message::wire::Raw,
-    store::Destination,
-};
+use crate::{message::wire::Raw, store::Destination};
 use adverse::Dice;
 use async_trait::async_trait;
 use std::{
@@ -80,6 +77,7 @@ impl Transport for Embedded {
         Promises {
             order_per_key: true,
             row_per_subscription: true,
+            keeps_rows: true,
             longest_delay: Duration::ZERO,
             max_bytes: usize::MAX,
             delay_accuracy: Duration::from_millis(500),

@@ -1,0 +1,48 @@
+//! Dead Letter Channel: a letter becomes a message again.
+
+use crate::{
+    message::wire::{self, WireError},
+    route,
+    store::{DeadLetter, Destination, OutboxRow, Purpose},
+};
+use std::sync::Arc;
+
+/// Why a letter runs again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rerun {
+    /// A person decided it: failures count from nothing, and `give_up_after` starts anew.
+    Replay,
+    /// A build that knows its version has come: nothing is forgotten.
+    Redrive,
+}
+
+/// A letter that cannot run again.
+#[derive(Debug, thiserror::Error)]
+pub enum RerunError {
+    /// Its bytes never were a message: there is nothing to hand to a handler.
+    #[error("run it again: its bytes are no message ({0})")]
+    NoMessage(#[from] WireError),
+    /// It is a message of ours whose destination would not take it.
+    #[error("run it again: `{0}` is no destination")]
+    NoDestination(String),
+}
+
+/// The outbox row that runs a letter again: the same id and time, the next attempt.
+pub(crate) fn rerun(letter: &DeadLetter, how: Rerun) -> Result<OutboxRow, RerunError> {
+    let mut envelope = wire::from_attributes_json(&letter.attributes, letter.payload.clone().into())?;
+    envelope.hop.attempt = letter.key.attempt + 1;
+    if how == Rerun::Replay {
+        envelope.hop.failures = 0;
+        envelope.hop.first_failure = None;
+    }
+    envelope.hop.reason = Some(match how {
+        Rerun::Replay => "replay".into(),
+        Rerun::Redrive => "redrive".into(),
+    });
+    // An unpublishable message goes where it could not go, any other to the subscription that buried it.
+    let destination = match letter.subscription.split_once(':') {
+        Some(_) => letter.subscription.parse().map_err(|_| RerunError::NoDestination(letter.subscription.clone()))?,
+        None => Destination::Subscription(letter.subscription.as_str().into()),
+    };
+    Ok(route::row(destination, None, Purpose::Replay, Arc::new(envelope)))
+}

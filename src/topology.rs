@@ -1,0 +1,108 @@
+//! Topology: which subscriptions and routes follow from the list of handlers and the config. Pure: no connection is made.
+
+use crate::{
+    config::{Config, MessageKind, Unrouted},
+    handler::Contract,
+    message::Intent,
+    route::{self, Route, Router},
+    transport::{Promises, Subscription},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+/// One subscription and the name of its handlers (`None`: those that share the service's).
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) subscription: Subscription,
+    pub(crate) handler_name: Option<String>,
+}
+
+/// All that a start needs to know, or all that is wrong with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Topology {
+    pub(crate) subscriptions: Vec<Planned>,
+    pub(crate) routes: BTreeMap<String, Route>,
+}
+
+impl Topology {
+    /// Every mistake at once.
+    pub(crate) fn plan(contract: &Contract, config: &Config) -> Result<Self, Vec<String>> {
+        let mut mistakes = contract.mistakes.clone();
+        let mut planned: BTreeMap<String, Planned> = BTreeMap::new();
+        let mut routes = BTreeMap::new();
+        for (ty, info) in &contract.types {
+            let channel = match config.channel_of(ty, kind(info.intent)) {
+                Ok(channel) => channel,
+                Err(error) => {
+                    mistakes.push(error.to_string());
+                    continue;
+                }
+            };
+            let unrouted = match config.channel(&channel).unrouted {
+                Unrouted::Hold => route::Unrouted::Hold,
+                Unrouted::Drop => route::Unrouted::Drop,
+            };
+            let channel: Arc<str> = channel.as_str().into();
+            routes.insert((*ty).to_owned(), Route { channel: channel.clone(), intent: info.intent, unrouted });
+            for handler_name in &info.subscribers {
+                let name = subscription_name(&channel, info.intent, handler_name.as_deref(), config.service.as_str());
+                let entry = planned.entry(name.clone()).or_insert_with(|| Planned {
+                    subscription: Subscription {
+                        name: name.as_str().into(),
+                        channel: channel.clone(),
+                        intent: info.intent,
+                        types: Vec::new(),
+                    },
+                    handler_name: handler_name.clone(),
+                });
+                if entry.subscription.intent != info.intent {
+                    mistakes.push(format!("channel `{channel}` carries commands and events; give them a channel each"));
+                }
+                entry.subscription.types.push((*ty).to_owned());
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(Self { subscriptions: planned.into_values().collect(), routes })
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    /// The routing table over these routes.
+    pub(crate) fn router(&self, contract: &Contract, config: &Config, promises: Promises) -> Router {
+        let subscribers = promises.row_per_subscription.then(|| {
+            let mut by_channel: HashMap<Arc<str>, Vec<Subscription>> = HashMap::new();
+            for Planned { subscription, .. } in &self.subscriptions {
+                by_channel.entry(subscription.channel.clone()).or_default().push(subscription.clone());
+            }
+            by_channel
+        });
+        Router {
+            source: format!("/{}", config.service.as_str()),
+            routes: self.routes.clone(),
+            declared: contract.types.iter().filter(|(_, info)| info.emitted).map(|(ty, _)| (*ty).to_owned()).collect(),
+            rows: contract.rows.clone(),
+            subscribers,
+            max_bytes: config.worker.payload_limit.min(promises.max_bytes),
+            replyto_allowed: config.replyto_allowed.iter().map(|name| name.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+fn kind(intent: Intent) -> MessageKind {
+    match intent {
+        Intent::Command => MessageKind::Command,
+        Intent::Event => MessageKind::Event,
+    }
+}
+
+/// Commands of a channel share its queue; every service has its own queue or group of an event channel, and so has a named handler.
+fn subscription_name(channel: &str, intent: Intent, handler_name: Option<&str>, service: &str) -> String {
+    match (handler_name, intent) {
+        (Some(name), _) => format!("{channel}.{name}"),
+        (None, Intent::Command) => channel.to_owned(),
+        (None, Intent::Event) => format!("{channel}.{service}"),
+    }
+}

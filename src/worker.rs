@@ -1,0 +1,318 @@
+//! Polling Consumer's owner: one worker process, from its start with every check to its ordered end.
+
+mod open;
+mod upkeep;
+
+pub use open::{Opened, open_store, open_transport};
+
+use crate::{
+    Handlers, clock,
+    committer::{Committer, Limits},
+    config::{ChannelName, Config, Dedup, Ordering, TooOld},
+    handler::Registry,
+    lanes::Lanes,
+    pipeline::{InFlight, Pipeline, Policy, Runner, Shared},
+    relay::{Relay, Settings},
+    store::{Retention, Store, WorkerRecord},
+    topology::{Planned, Topology},
+    transport::{Room, Subscription, Transport},
+};
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{RwLock, Semaphore},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// How long the relay and the last commits may take at the end; what is left stays rows.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// The version of this build, as stored beside what it does.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+/// A worker before its start.
+#[derive(Debug)]
+pub struct Worker {
+    config: Config,
+    handlers: Handlers,
+    only_channels: Vec<String>,
+}
+
+/// A worker at work. Dropped without [`shutdown`](Running::shutdown) it goes on until its runtime ends.
+pub struct Running {
+    id: Uuid,
+    config: Config,
+    shared: Arc<Shared>,
+    relay: Relay,
+    store: Arc<dyn Store>,
+    transport: Arc<dyn Transport>,
+    subscriptions: Vec<Subscription>,
+    consumers: TaskTracker,
+    committer: JoinHandle<()>,
+    relay_stop: CancellationToken,
+    give_up: CancellationToken,
+    upkeep: TaskTracker,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker of these handlers.
+    pub fn new(config: Config, handlers: Handlers) -> Self {
+        Self { config, handlers, only_channels: Vec::new() }
+    }
+
+    /// Works these channels only.
+    pub fn channels(mut self, channels: Vec<String>) -> Self {
+        self.only_channels = channels;
+        self
+    }
+
+    /// Checks everything and begins to work. All refusals of the set-up at once.
+    ///
+    /// # Errors
+    /// Config, handlers, store or transport cannot keep the promises; each line says what to do.
+    pub async fn start(self, store: Arc<dyn Store>, transport: Arc<dyn Transport>) -> anyhow::Result<Running> {
+        let Self { config, handlers, only_channels } = self;
+        let contract = handlers.contract();
+        let mut topology = plan(&handlers, &config)?;
+        narrow(&mut topology, &only_channels)?;
+        let migrated = store.migrate().await.context("migrating the store")?;
+        if migrated.from != migrated.to {
+            info!(from = migrated.from, to = migrated.to, store = store.kind(), "migrated the store");
+        }
+        for warning in store.check(&contract.rows).await.context("checking the store")? {
+            warn!("{warning}");
+        }
+        if store.kind() != "postgres" && !contract.needs_postgres.is_empty() {
+            bail!(
+                "the handlers of {} use transaction(): start with --store postgres://…",
+                contract.needs_postgres.join(", ")
+            );
+        }
+        let sections = config.handlers.iter().map(|(name, section)| (name.clone(), section.own.clone())).collect();
+        let registry = handlers.build(sections, store.postgres_pool()).await?;
+
+        let (now, id) = (clock::now(), clock::uuid_v7());
+        let record = WorkerRecord { id, service: config.service.as_str().into(), place: place(), build: BUILD.into() };
+        store.start_worker(&record, now).await.context("entering the table of workers")?;
+        let retention = Retention { inbox: config.store.retention.inbox, letters: config.store.retention.dead_letters };
+        store.maintain(&retention, now).await.context("making room for today's messages")?;
+        upkeep::redrive(&*store, &registry, id, now).await.context("re-driving what waited for this build")?;
+        let first_seen = first_seen(&*store, &registry, now).await?;
+
+        let subscriptions: Vec<Subscription> = topology.subscriptions.iter().map(|p| p.subscription.clone()).collect();
+        transport.declare(&subscriptions).await.context("declaring queues")?;
+        let router = Arc::new(topology.router(&contract, &config, transport.promises()));
+        let (relay_stop, give_up, stop) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let settings = Settings::new(id, BUILD.into());
+        let relay = Relay::start(store.clone(), transport.clone(), settings, relay_stop.clone());
+        let limits = Limits {
+            commits: config.worker.commits,
+            messages: config.worker.batch,
+            worth: (config.worker.batch / 2).max(1),
+            finished: config.worker.finished,
+            ..Limits::default()
+        };
+        let (committer, committing) = Committer::start(store.clone(), relay.clone(), id, limits, give_up.clone());
+        let shared = Arc::new(Shared {
+            worker: id,
+            build: BUILD.into(),
+            store: store.clone(),
+            transport: transport.clone(),
+            committer,
+            router,
+            payload_limit: config.worker.payload_limit,
+            inbox_retention: config.store.retention.inbox,
+            solo: RwLock::new(()),
+            stop,
+            cancelled: CancellationToken::new(),
+            drop_running: CancellationToken::new(),
+        });
+        let consumers = TaskTracker::new();
+        for planned in topology.subscriptions {
+            let pipeline = pipeline(&config, &registry, &first_seen, planned, shared.clone())?;
+            consumers.spawn(Arc::new(pipeline).consume());
+        }
+        let upkeep = TaskTracker::new();
+        upkeep.spawn(upkeep::run(store.clone(), record, retention, relay_stop.clone()));
+        info!(worker = %id, store = store.kind(), transport = transport.kind(), subscriptions = subscriptions.len(), "at work");
+        Ok(Running {
+            id,
+            config,
+            shared,
+            relay,
+            store,
+            transport,
+            subscriptions,
+            consumers,
+            committer: committing,
+            relay_stop,
+            give_up,
+            upkeep,
+        })
+    }
+}
+
+impl Running {
+    /// This worker's ID: new at each start.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// What it listens to.
+    pub fn subscriptions(&self) -> &[Subscription] {
+        &self.subscriptions
+    }
+
+    /// Commits and messages committed so far: what the budget of round trips is counted by.
+    pub fn committed(&self) -> (u64, u64) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters = &self.shared.committer.counters;
+        (counters.commits.load(Relaxed), counters.messages.load(Relaxed))
+    }
+
+    /// Ends in order: stop receiving and hand back the unbegun; tell handlers; wait for them, at most `drain_timeout`; drop
+    /// what still runs; commit and ack what ended; publish what is in memory; close.
+    pub async fn shutdown(self) {
+        let Self {
+            id, config, shared, relay, store, transport, consumers, committer, relay_stop, give_up, upkeep, ..
+        } = self;
+        shared.stop.cancel();
+        shared.cancelled.cancel();
+        consumers.close();
+        let drain = config.worker.drain_timeout;
+        if tokio::time::timeout(drain, consumers.wait()).await.is_err() {
+            warn!(
+                seconds = drain.as_secs_f64(),
+                "handlers outlived the drain timeout; they are dropped and come again"
+            );
+            shared.drop_running.cancel();
+            if tokio::time::timeout(END_LIMIT, consumers.wait()).await.is_err() {
+                give_up.cancel(); // the store is away; what is held goes back to the broker
+                let _ = tokio::time::timeout(END_LIMIT, consumers.wait()).await;
+            }
+        }
+        drop(shared); // the committer ends with the last way in
+        if tokio::time::timeout(END_LIMIT, committer).await.is_err() {
+            warn!("the last commits did not end in time; their messages come again");
+        }
+        relay.drain(END_LIMIT).await;
+        relay_stop.cancel();
+        transport.close().await;
+        upkeep.close();
+        let _ = tokio::time::timeout(END_LIMIT, upkeep.wait()).await;
+        if let Err(error) = store.end_worker(id).await {
+            warn!(%error, "could not sign off; another worker takes over this one's outbox rows when it is missed");
+        }
+        store.close().await;
+        info!(worker = %id, "ended");
+    }
+}
+
+/// The topology of these handlers, or all refusals of a start at once.
+pub(crate) fn plan(handlers: &Handlers, config: &Config) -> anyhow::Result<Topology> {
+    let contract = handlers.contract();
+    let mut refusals: Vec<String> = Vec::new();
+    let consumers = contract.consumers();
+    let names: Vec<&str> = consumers.iter().map(String::as_str).collect();
+    for problem in config.check().into_iter().chain(config.check_handlers(&names)) {
+        if problem.refuses(config.guarantees) {
+            refusals.push(problem.to_string());
+        } else {
+            warn!("{problem}");
+        }
+    }
+    match Topology::plan(&contract, config) {
+        Ok(topology) if refusals.is_empty() => return Ok(topology),
+        Ok(_) => {}
+        Err(mistakes) => refusals.extend(mistakes),
+    }
+    bail!("this start is refused:\n  - {}", refusals.join("\n  - "))
+}
+
+fn narrow(topology: &mut Topology, only: &[String]) -> anyhow::Result<()> {
+    if only.is_empty() {
+        return Ok(());
+    }
+    let known: Vec<String> = topology.subscriptions.iter().map(|p| p.subscription.channel.to_string()).collect();
+    for channel in only {
+        if !known.contains(channel) {
+            bail!("--channel {channel}: no handler of this build listens to it; known: {}", known.join(", "));
+        }
+    }
+    topology.subscriptions.retain(|p| only.iter().any(|channel| **channel == *p.subscription.channel));
+    Ok(())
+}
+
+async fn first_seen(
+    store: &dyn Store,
+    registry: &Registry,
+    now: DateTime<Utc>,
+) -> anyhow::Result<HashMap<Arc<str>, DateTime<Utc>>> {
+    let consumers: Vec<Arc<str>> = registry.consumers().map(|handler| handler.consumer.clone()).collect();
+    let dates = store.register(&consumers, now).await.context("registering consumers")?;
+    Ok(consumers.into_iter().zip(dates).collect())
+}
+
+fn pipeline(
+    config: &Config,
+    registry: &Registry,
+    first_seen: &HashMap<Arc<str>, DateTime<Utc>>,
+    planned: Planned,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Pipeline> {
+    let Planned { subscription, handler_name } = planned;
+    let name: ChannelName = subscription.channel.parse().context("the channel's name")?;
+    let channel = config.channel(&name);
+    let of_subscription: BTreeMap<_, _> = registry.of(handler_name.as_deref()).into_iter().collect();
+    let wanted = of_subscription.into_iter().filter(|(ty, _)| subscription.types.iter().any(|t| t == ty));
+    let runners = wanted.map(|(ty, registered)| {
+        let section = config.handler(&registered.consumer);
+        let runner = Runner {
+            deadline: section.deadline.unwrap_or(channel.deadline),
+            cap: section.concurrency.map(|cap| Arc::new(Semaphore::new(cap))),
+            always_dedup: section.dedup == Dedup::Always,
+            first_seen: first_seen.get(&registered.consumer).copied().unwrap_or_default(),
+            registered,
+        };
+        (ty, Arc::new(runner))
+    });
+    let runners = runners.collect();
+    // Two budgets: slots for what runs, room for what waits or is finished and not yet committed.
+    let room = Room { count: 2 * channel.concurrency + config.worker.finished, bytes: config.worker.in_flight_bytes };
+    Ok(Pipeline {
+        policy: Policy {
+            ordered: channel.ordering == Ordering::Key,
+            too_old_is_dead: channel.too_old == TooOld::Dead,
+            retry: channel.retry,
+            listed: channel.types,
+        },
+        slots: Arc::new(Semaphore::new(channel.concurrency)),
+        room: Arc::new(InFlight::new(room)),
+        lanes: Arc::new(Lanes::default()),
+        subscription,
+        runners,
+        shared,
+    })
+}
+
+/// Host and process, for people.
+fn place() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}:{}", if host.is_empty() { "localhost" } else { host }, std::process::id())
+}

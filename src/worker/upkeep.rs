@@ -1,0 +1,90 @@
+//! What a worker does beside its work: heartbeat, partitions and retention, messages that waited for this build.
+
+use super::BUILD;
+use crate::{
+    clock,
+    dead_letter::{self, Rerun},
+    handler::Registry,
+    store::{Audit, DeadFilter, LetterState, Retention, Store, StoreResult, WorkerRecord},
+};
+use chrono::{DateTime, Utc};
+use std::{sync::Arc, time::Duration};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// Lost after five of these.
+const BEAT: Duration = Duration::from_secs(2);
+const MAINTENANCE: Duration = Duration::from_hours(1);
+
+pub(super) async fn run(store: Arc<dyn Store>, record: WorkerRecord, retention: Retention, stop: CancellationToken) {
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut maintained = clock::instant();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            _ = beat.tick() => {}
+        }
+        match store.beat(record.id, clock::now()).await {
+            Ok(true) => {}
+            Ok(false) => {
+                // The inbox absorbs what is now published twice.
+                warn!(worker = %record.id, "another worker took this one for lost; it signs on again");
+                let _ = store.start_worker(&record, clock::now()).await;
+            }
+            Err(error) => warn!(%error, "the heartbeat failed"),
+        }
+        if maintained.elapsed() >= MAINTENANCE {
+            maintained = clock::instant();
+            match store.maintain(&retention, clock::now()).await {
+                Ok(done) => info!(made = ?done.made, dropped = ?done.dropped, trimmed = done.trimmed, "housekeeping"),
+                Err(error) => warn!(%error, "housekeeping failed and is tried again in an hour"),
+            }
+        }
+    }
+}
+
+/// Quarantined messages that this build knows come again, uncounted.
+pub(super) async fn redrive(
+    store: &dyn Store,
+    registry: &Registry,
+    worker: Uuid,
+    now: DateTime<Utc>,
+) -> StoreResult<()> {
+    for handler in registry.consumers() {
+        let filter = DeadFilter {
+            states: vec![LetterState::Quarantined],
+            consumer: Some(handler.consumer.to_string()),
+            ..DeadFilter::default()
+        };
+        for letter in store.dead_letters(&filter, 10_000).await? {
+            if letter.version > handler.version {
+                continue;
+            }
+            let audit = Audit {
+                actor: format!("worker {worker}"),
+                action: "redrive".into(),
+                target: letter.key.id.clone(),
+                reason: format!("build {BUILD} knows version {}", letter.version),
+                at: now,
+            };
+            match dead_letter::rerun(&letter, Rerun::Redrive) {
+                Ok(row) => {
+                    if store.resolve_letter(&letter.key, LetterState::Replayed, &[row], &audit).await? {
+                        info!(
+                            id = letter.key.id,
+                            ty = letter.ty,
+                            version = letter.version,
+                            "driven again: this build knows it"
+                        );
+                    }
+                }
+                Err(error) => warn!(id = letter.key.id, %error, "a quarantined message cannot be driven again"),
+            }
+        }
+    }
+    Ok(())
+}
