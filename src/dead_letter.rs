@@ -18,7 +18,7 @@ pub(crate) enum Rerun {
 
 /// A letter that cannot run again.
 #[derive(Debug, thiserror::Error)]
-pub enum RerunError {
+pub(crate) enum RerunError {
     /// Its bytes never were a message: there is nothing to hand to a handler.
     #[error("run it again: its bytes are no message ({0})")]
     NoMessage(#[from] WireError),

@@ -67,7 +67,6 @@ struct Entry {
 
 #[derive(Clone, Copy)]
 struct Emitted {
-    version: u32,
     intent: Intent,
     schema: fn() -> Schema,
 }
@@ -128,8 +127,7 @@ impl Handlers {
 
     /// Declares what these handlers send, so that routes are checked at start and the contract can be exported.
     pub fn emits<M: Message>(mut self) -> Self {
-        let emitted =
-            Emitted { version: M::VERSION, intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
+        let emitted = Emitted { intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
         self.emits.insert(M::TYPE, emitted);
         self
     }
@@ -175,11 +173,11 @@ impl Handlers {
     pub(crate) fn contract(&self) -> Contract {
         let mut types: BTreeMap<&'static str, TypeInfo> = BTreeMap::new();
         for e in &self.entries {
-            let info = types.entry(e.ty).or_insert_with(|| TypeInfo::new(e.version, e.intent));
+            let info = types.entry(e.ty).or_insert_with(|| TypeInfo::new(e.intent));
             info.subscribers.push(e.name.clone());
         }
         for (ty, e) in &self.emits {
-            types.entry(ty).or_insert_with(|| TypeInfo::new(e.version, e.intent)).emitted = true;
+            types.entry(ty).or_insert_with(|| TypeInfo::new(e.intent)).emitted = true;
         }
         Contract {
             types,
@@ -196,7 +194,6 @@ impl Handlers {
         postgres: Option<sqlx::PgPool>,
     ) -> anyhow::Result<Registry> {
         anyhow::ensure!(self.mistakes.is_empty(), "{}", self.mistakes.join("\n"));
-        let contract = self.contract();
         let sections = Arc::new(sections);
         let mut handlers = HashMap::new();
         for entry in self.entries {
@@ -211,14 +208,13 @@ impl Handlers {
             let registered = Registered { consumer, version: entry.version, call };
             handlers.insert((entry.name, entry.ty), Arc::new(registered));
         }
-        Ok(Registry { handlers, contract: Arc::new(contract) })
+        Ok(Registry { handlers })
     }
 }
 
 /// A type as this build knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct TypeInfo {
-    pub(crate) version: u32,
     pub(crate) intent: Intent,
     /// `None` for the service's shared subscription, `Some(name)` for a handler's own.
     pub(crate) subscribers: Vec<Option<String>>,
@@ -226,8 +222,8 @@ pub(crate) struct TypeInfo {
 }
 
 impl TypeInfo {
-    fn new(version: u32, intent: Intent) -> Self {
-        Self { version, intent, subscribers: Vec::new(), emitted: false }
+    fn new(intent: Intent) -> Self {
+        Self { intent, subscribers: Vec::new(), emitted: false }
     }
 }
 
@@ -259,7 +255,6 @@ pub(crate) struct Registered {
 /// The handlers, built.
 pub(crate) struct Registry {
     handlers: HashMap<(Option<String>, &'static str), Arc<Registered>>,
-    pub(crate) contract: Arc<Contract>,
 }
 
 impl Registry {
