@@ -206,7 +206,7 @@ impl Pipeline {
                 Admission::Settle(finished) => return self.settle(*finished, delivery, weight).await,
             };
             fault::at(Point::BeforeHandle).await;
-            let span = telemetry::process_span(self.shared.transport.kind(), &self.subscription, &work.envelope);
+            let span = self.span(&work);
             let Some(handled) = self.handle(&work).instrument(span).await else {
                 drop(pass);
                 return self.interrupted(&work).await;
@@ -224,7 +224,7 @@ impl Pipeline {
 
     /// Commits a fate that needs no handler.
     async fn settle(&self, finished: Finished, delivery: Delivery, weight: Weight) {
-        telemetry::settled(&finished);
+        report(&finished);
         let Settled::Back(why, delivery, weight) =
             self.shared.committer.commit(finished.clone(), delivery, weight, None).await
         else {
@@ -247,6 +247,20 @@ impl Pipeline {
         }
     }
 
+    fn span(&self, work: &Work) -> tracing::Span {
+        let process = telemetry::Process {
+            system: self.shared.transport.kind(),
+            channel: &self.subscription.channel,
+            subscription: &self.subscription.name,
+            id: &work.envelope.id,
+            ty: &work.envelope.ty,
+            attempt: work.envelope.hop.attempt,
+            correlation: work.envelope.correlation_id.as_deref(),
+            traceparent: work.envelope.traceparent.as_deref(),
+        };
+        process.span()
+    }
+
     /// The frame of what is stored about `work`.
     fn finished(&self, work: &Work, fate: Fate) -> Finished {
         Finished {
@@ -266,4 +280,20 @@ impl Pipeline {
             at: crate::clock::now(),
         }
     }
+}
+
+/// One line in the log for each fate.
+fn report(finished: &Finished) {
+    let letter = finished.letter.as_ref().map(|letter| letter.error.as_str());
+    telemetry::settled(telemetry::Settled {
+        id: &finished.envelope.id,
+        ty: &finished.envelope.ty,
+        attempt: finished.envelope.hop.attempt,
+        fate: finished.fate.word(),
+        reason: match finished.fate {
+            Fate::Dead(reason) => Some(reason.word()),
+            _ => None,
+        },
+        error: letter.or(finished.attempt.as_ref().map(|attempt| attempt.error.as_str())),
+    });
 }

@@ -1,39 +1,58 @@
-//! Spans and log lines of the walk, by the OpenTelemetry conventions for messaging. Everything that is measured goes through here.
+//! Spans and log lines of the walk, by the OpenTelemetry conventions for messaging. What is measured goes through here.
+//!
+//! May be called from anywhere and calls nothing: it takes words, not types.
 
-use crate::{
-    Envelope,
-    store::{Fate, Finished},
-    transport::Subscription,
-};
 use tracing::{Span, debug, info_span, warn};
 
-/// The span of one attempt (`process {destination}`, kind CONSUMER).
-pub(crate) fn process_span(system: &'static str, subscription: &Subscription, envelope: &Envelope) -> Span {
-    info_span!(
-        "process",
-        otel.kind = "consumer",
-        messaging.system = system,
-        messaging.operation.type = "process",
-        messaging.operation.name = "process",
-        messaging.destination.name = &*subscription.channel,
-        messaging.consumer.group.name = &*subscription.name,
-        messaging.message.id = envelope.id,
-        messaging.message.conversation_id = envelope.correlation_id,
-        pitcrew.message.type = envelope.ty,
-        pitcrew.attempt = envelope.hop.attempt,
-        traceparent = envelope.traceparent,
-    )
+/// One attempt at one message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process<'a> {
+    pub(crate) system: &'static str,
+    pub(crate) channel: &'a str,
+    pub(crate) subscription: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) ty: &'a str,
+    pub(crate) attempt: u32,
+    pub(crate) correlation: Option<&'a str>,
+    pub(crate) traceparent: Option<&'a str>,
+}
+
+impl Process<'_> {
+    /// Its span: `process {destination}`, kind CONSUMER.
+    pub(crate) fn span(self) -> Span {
+        info_span!(
+            "process",
+            otel.kind = "consumer",
+            messaging.system = self.system,
+            messaging.operation.type = "process",
+            messaging.operation.name = "process",
+            messaging.destination.name = self.channel,
+            messaging.consumer.group.name = self.subscription,
+            messaging.message.id = self.id,
+            messaging.message.conversation_id = self.correlation,
+            pitcrew.message.type = self.ty,
+            pitcrew.attempt = self.attempt,
+            traceparent = self.traceparent,
+        )
+    }
+}
+
+/// The end of one attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settled<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) ty: &'a str,
+    pub(crate) attempt: u32,
+    pub(crate) fate: &'static str,
+    pub(crate) reason: Option<&'static str>,
+    pub(crate) error: Option<&'a str>,
 }
 
 /// One line per fate; those that a person may have to act on are warnings.
-pub(crate) fn settled(finished: &Finished) {
-    let (id, ty, attempt) = (&finished.envelope.id, &finished.envelope.ty, finished.envelope.hop.attempt);
-    let error =
-        finished.letter.as_ref().map(|l| l.error.as_str()).or(finished.attempt.as_ref().map(|a| a.error.as_str()));
-    match &finished.fate {
-        Fate::Dead(reason) => warn!(%id, ty, attempt, %reason, error, "dead letter"),
-        Fate::Quarantined => warn!(%id, ty, attempt, error, "quarantined"),
-        Fate::Retry(at) => debug!(%id, ty, attempt, %at, error, "will be retried"),
-        fate => debug!(%id, ty, attempt, fate = fate.word(), "settled"),
+pub(crate) fn settled(settled: Settled<'_>) {
+    let Settled { id, ty, attempt, fate, reason, error } = settled;
+    match fate {
+        "dead" | "quarantined" => warn!(id, ty, attempt, fate, reason, error, "settled"),
+        _ => debug!(id, ty, attempt, fate, error, "settled"),
     }
 }

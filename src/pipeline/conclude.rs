@@ -4,6 +4,7 @@ use super::{
     Pipeline, Work,
     decode::printable,
     handle::{End, Handled},
+    report,
 };
 use crate::{
     clock,
@@ -15,7 +16,6 @@ use crate::{
     store::{
         Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, Purpose, Reason,
     },
-    telemetry,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ impl Pipeline {
         let finished = match end {
             End::Returned(Ok(())) => {
                 let done = Finished { effects, duration, ..self.finished(work, Fate::Done) };
-                telemetry::settled(&done);
+                report(&done);
                 return (done, open);
             }
             End::Returned(Err(error)) => {
@@ -51,7 +51,7 @@ impl Pipeline {
         if let Some(attempt) = &mut finished.attempt {
             attempt.duration = duration;
         }
-        telemetry::settled(&finished);
+        report(&finished);
         (finished, None) // an open transaction is dropped here: rolled back
     }
 

@@ -1,0 +1,122 @@
+//! What an operator must look at: letters, and what was done with them.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+/// The key of a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LetterKey {
+    /// The handler's name; the subscription's for bytes that are no message.
+    pub consumer: String,
+    /// CloudEvents `source`; the channel for bytes that are no message.
+    pub source: String,
+    /// CloudEvents `id`; `sha256:…` for bytes that are no message.
+    pub id: String,
+    /// The fence number.
+    pub attempt: u32,
+    /// SHA-256 of the payload.
+    pub payload_hash: [u8; 32],
+}
+
+/// Where a letter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetterState {
+    /// Waits for an operator.
+    Dead,
+    /// Waits for a build that knows its version.
+    Quarantined,
+    /// Sent again.
+    Replayed,
+    /// Given up by an operator.
+    Discarded,
+}
+
+impl LetterState {
+    /// The word in tables and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Dead => "dead",
+            Self::Quarantined => "quarantined",
+            Self::Replayed => "replayed",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// The state with this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Dead, Self::Quarantined, Self::Replayed, Self::Discarded].into_iter().find(|s| s.word() == word)
+    }
+}
+
+/// A message that an operator (or a newer build) must look at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// Its key.
+    pub key: LetterKey,
+    /// Where it stands.
+    pub state: LetterState,
+    /// The channel it came from.
+    pub channel: String,
+    /// The queue or group it was delivered by: a replay goes there.
+    pub subscription: String,
+    /// CloudEvents `type`, or empty.
+    pub ty: String,
+    /// `schemaversion`, or 0.
+    pub version: u32,
+    /// [`Reason::word`], or `newer_version` for a quarantined one.
+    pub reason: String,
+    /// The error chain.
+    pub error: String,
+    /// All attributes as `wire::attributes_json` writes them; for bytes that are no message their headers.
+    pub attributes: String,
+    /// The payload, byte for byte.
+    pub payload: Vec<u8>,
+    /// How often it came.
+    pub count: u32,
+    /// First time.
+    pub first_at: DateTime<Utc>,
+    /// Last time.
+    pub last_at: DateTime<Utc>,
+    /// The worker that decided it.
+    pub worker: Uuid,
+    /// Its build.
+    pub build: String,
+}
+
+/// Which letters; everything given must hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DeadFilter {
+    /// States; empty means any.
+    pub states: Vec<LetterState>,
+    /// Channel.
+    pub channel: Option<String>,
+    /// CloudEvents `type`.
+    pub ty: Option<String>,
+    /// [`Reason::word`].
+    pub reason: Option<String>,
+    /// CloudEvents `id`.
+    pub id: Option<String>,
+    /// Handler's name.
+    pub consumer: Option<String>,
+    /// Died at or before.
+    pub until: Option<DateTime<Utc>>,
+    /// Died at or after.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// What an operator did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Audit {
+    /// Who.
+    pub actor: String,
+    /// `replay`, `discard`, `redrive`.
+    pub action: String,
+    /// The message's ID.
+    pub target: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
