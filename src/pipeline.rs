@@ -98,8 +98,10 @@ pub(crate) struct Work {
     payload_hash: [u8; 32],
     /// Over canonical payload, type and version, if it carries an `idempotencykey`.
     operation: Option<[u8; 32]>,
-    /// It may have been begun before.
+    /// It may have been begun before: the inbox is asked.
     suspect: bool,
+    /// Its delivery is not the first one: what begins is counted.
+    redelivered: bool,
     /// A claim row says that it was begun.
     claimed: bool,
     /// Keep it: the outbox row that is this delivery.
@@ -198,18 +200,20 @@ impl Pipeline {
         for run in 0.. {
             let admission = tokio::select! {
                 biased;
-                () = self.shared.stop.cancelled() => return,
-                admission = self.admit(&mut work, twin) => admission,
+                () = self.shared.stop.cancelled() => None,
+                admission = self.admit(&mut work, twin) => Some(admission),
             };
             let pass = match admission {
-                Admission::Run(pass) => pass,
-                Admission::Settle(finished) => return self.settle(*finished, delivery, weight).await,
+                None => return self.unclaim(&work).await,
+                Some(Admission::Run(pass)) => pass,
+                Some(Admission::Settle(finished)) => return self.settle(*finished, delivery, weight).await,
             };
             fault::at(Point::BeforeHandle).await;
             let span = self.span(&work);
             let Some(handled) = self.handle(&work).instrument(span).await else {
                 drop(pass);
-                return self.interrupted(&work).await;
+                warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
+                return self.unclaim(&work).await;
             };
             drop(pass); // the slot is free; the commit has a budget of its own
             fault::at(Point::AfterHandle).await;
@@ -239,9 +243,8 @@ impl Pipeline {
         }
     }
 
-    /// A shutdown dropped the handler: not a crash, so its claim is taken back; the delivery is released.
-    async fn interrupted(&self, work: &Work) {
-        warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
+    /// A shutdown is no crash: what it kept from ending was not begun.
+    async fn unclaim(&self, work: &Work) {
         if work.claimed {
             let _ = self.shared.store.unclaim(std::slice::from_ref(&work.key)).await;
         }

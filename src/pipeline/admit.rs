@@ -91,8 +91,7 @@ impl Pipeline {
             Some(cap) => cap.clone().acquire_owned().await.ok(),
             None => None,
         };
-        let begun =
-            if work.suspect && work.envelope.hop.attempt == 1 || work.claimed { self.claim(work).await } else { 0 };
+        let begun = if work.redelivered { self.claim(work).await } else { 0 };
         if begun > ALONE_AT {
             let error = format!("its worker died {begun} times with it, the last time while it ran alone");
             let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
@@ -131,10 +130,10 @@ impl Pipeline {
         if work.claimed {
             return 0; // a re-run of the same delivery
         }
+        work.claimed = true; // before the await: dropped there, nobody knows whether the mark was written
         let key = std::slice::from_ref(&work.key);
         match self.shared.store.claim(key, self.shared.worker, clock::now()).await {
             Ok(counts) => {
-                work.claimed = true;
                 fault::at(Point::AfterClaim).await;
                 counts.first().copied().unwrap_or_default()
             }

@@ -88,7 +88,8 @@ impl Pipeline {
         let suspect = delivery.suspect || envelope.hop.attempt > 1;
         let operation = envelope.idempotency_key.as_ref().map(|_| operation_hash(&envelope));
         let row = delivery.row;
-        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, claimed: false, row })
+        let redelivered = delivery.suspect;
+        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, claimed: false, row })
     }
 
     fn too_large(&self, size: usize) -> String {
