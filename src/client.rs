@@ -1,17 +1,17 @@
 //! Message Endpoint for code outside handlers: sends commands and events through the outbox.
 
 use crate::{
-    Envelope, Handlers, Message, clock,
+    Command, Envelope, Handlers, Message, clock,
     config::Config,
     context::EffectError,
     route::Router,
-    store::{OutboxRow, Store},
+    store::{LetterState, OutboxRow, Store},
     transport::Transport,
     worker,
 };
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 /// Sends messages. Its outbox rows have no owner: a running worker's sweep takes them, an absent one finds them at its start.
 #[derive(Clone)]
@@ -35,6 +35,37 @@ pub struct Send {
     pub actor: Option<String>,
     /// `idempotencykey`.
     pub key: Option<String>,
+}
+
+/// What became of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every handler it was for has handled it.
+    Done {
+        /// Its ID.
+        id: String,
+    },
+    /// Dead letter.
+    Dead {
+        /// Its ID.
+        id: String,
+        /// [`Reason::word`](crate::store::Reason::word).
+        reason: String,
+        /// The error chain.
+        error: String,
+    },
+    /// Ended otherwise: expired, a duplicate of another operation, or kept for a newer build.
+    Other {
+        /// Its ID.
+        id: String,
+        /// [`Fate::word`](crate::store::Fate::word).
+        fate: String,
+    },
+    /// Not yet.
+    Waiting {
+        /// Its ID.
+        id: String,
+    },
 }
 
 impl Client {
@@ -74,6 +105,63 @@ impl Client {
         Ok(id)
     }
 
+    /// As [`send`](Self::send), in a transaction of the caller's own on the same Postgres: sent if it commits.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), or another store.
+    pub async fn send_in<M: Message>(
+        &self,
+        connection: &mut sqlx::PgConnection,
+        message: &M,
+    ) -> anyhow::Result<String> {
+        let envelope = self.router.outgoing(message, None, None)?;
+        let id = envelope.id.clone();
+        let rows = self.rows(vec![envelope], None)?;
+        self.store.enqueue_in(connection, &rows).await.context("writing the outbox")?;
+        Ok(id)
+    }
+
+    /// Sends a command and waits until it is done or dead, at most `patience`. The inbox is asked, so it works from any process.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn request<M: Message<Kind = Command>>(
+        &self,
+        command: &M,
+        patience: Duration,
+    ) -> anyhow::Result<Outcome> {
+        let id = self.send(command).await?;
+        self.outcome(&id, patience).await
+    }
+
+    /// Waits until the message with this ID is done or dead, at most `patience`.
+    ///
+    /// # Errors
+    /// The store is away.
+    pub async fn outcome(&self, id: &str, patience: Duration) -> anyhow::Result<Outcome> {
+        let until = clock::instant() + patience;
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let history = self.store.history(id).await.context("asking the inbox")?;
+            let fates: Vec<&str> = history.inbox.iter().map(|row| row.fate.as_str()).collect();
+            if let Some(letter) = history.letters.iter().find(|letter| letter.state == LetterState::Dead) {
+                let (reason, error) = (letter.reason.clone(), letter.error.clone());
+                return Ok(Outcome::Dead { id: id.to_owned(), reason, error });
+            }
+            if !fates.is_empty() && history.outbox.is_empty() && fates.iter().all(|fate| *fate == "done") {
+                return Ok(Outcome::Done { id: id.to_owned() });
+            }
+            if let Some(fate) = fates.iter().find(|fate| matches!(**fate, "expired" | "duplicate" | "quarantined")) {
+                return Ok(Outcome::Other { id: id.to_owned(), fate: (*fate).to_owned() });
+            }
+            if clock::instant() >= until {
+                return Ok(Outcome::Waiting { id: id.to_owned() });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
     /// Sends finished envelopes in one transaction, in this order.
     ///
     /// # Errors
@@ -96,10 +184,5 @@ impl Client {
             rows.extend(self.router.route(envelope, due).with_context(|| format!("message `{id}`"))?);
         }
         Ok(rows)
-    }
-
-    /// The wall clock that messages are made by.
-    pub fn now(&self) -> DateTime<Utc> {
-        clock::now()
     }
 }

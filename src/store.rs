@@ -108,6 +108,12 @@ pub trait Store: Send + Sync + 'static {
     /// Writes outbox rows outside a handler (`Client`, `send`). `owner` publishes them; without one a sweep takes them.
     async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()>;
 
+    /// As [`enqueue`](Self::enqueue) without an owner, in a transaction of the caller's: Postgres only.
+    async fn enqueue_in(&self, connection: &mut sqlx::PgConnection, rows: &[OutboxRow]) -> StoreResult<()> {
+        let _ = (connection, rows);
+        Err(StoreError::Unfit(format!("the {} store cannot send in a transaction of Postgres", self.kind())))
+    }
+
     /// Takes rows that nobody else will publish, in sequence: ownerless, owned by a worker not seen since `lost_before`, and due
     /// at `now`. They belong to `worker` afterwards.
     async fn sweep(

@@ -209,6 +209,10 @@ impl Store for PostgresStore {
         Ok(self.post(owner, rows).await?)
     }
 
+    async fn enqueue_in(&self, connection: &mut PgConnection, rows: &[OutboxRow]) -> StoreResult<()> {
+        Ok(self.write_outbox(connection, None, rows.iter()).await?)
+    }
+
     async fn sweep(
         &self,
         worker: Uuid,
