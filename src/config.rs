@@ -19,6 +19,7 @@ mod words;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::message::Intent;
 use figment::Figment;
 use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
@@ -110,15 +111,6 @@ impl Sources {
     }
 }
 
-/// The two intents of a message, which decide its channel when no channel lists its type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageKind {
-    /// Asks for work.
-    Command,
-    /// States a fact.
-    Event,
-}
-
 impl Config {
     /// Reads all sources. Whether the settings go together is [`Config::check`]'s question.
     pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
@@ -138,7 +130,10 @@ impl Config {
         }
         match merged.extract::<Config>() {
             Ok(config) => {
-                findings.extend(routing::findings(&config, &layers));
+                // A list with something wrong in it is not the list that was meant.
+                if findings.is_empty() {
+                    findings = routing::findings(&config, &layers);
+                }
                 if findings.is_empty() { Ok(config) } else { Err(ConfigError { findings }) }
             }
             Err(error) => {
@@ -160,7 +155,7 @@ impl Config {
     }
 
     /// The channel that carries a type: the one that lists it, else `car.commands` or `car.events` for `car.X`.
-    pub fn channel_of(&self, message_type: &str, kind: MessageKind) -> Result<ChannelName, RouteError> {
+    pub fn channel_of(&self, message_type: &str, kind: Intent) -> Result<ChannelName, RouteError> {
         routing::channel_of(self, message_type, kind)
     }
 

@@ -1,7 +1,7 @@
 //! Topology: which subscriptions and routes follow from the list of handlers and the config. Pure: no connection is made.
 
 use crate::{
-    config::{Config, MessageKind, Unrouted},
+    config::{Config, Unrouted},
     handler::Contract,
     message::Intent,
     route::{self, Route, Router},
@@ -33,7 +33,7 @@ impl Topology {
         let mut planned: BTreeMap<String, Planned> = BTreeMap::new();
         let mut routes = BTreeMap::new();
         for (ty, info) in &contract.types {
-            let channel = match config.channel_of(ty, kind(info.intent)) {
+            let channel = match config.channel_of(ty, info.intent) {
                 Ok(channel) => channel,
                 Err(error) => {
                     mistakes.push(error.to_string());
@@ -88,13 +88,6 @@ impl Topology {
             max_bytes: config.worker.payload_limit.min(promises.max_bytes),
             replyto_allowed: config.replyto_allowed.iter().map(|name| name.as_str().to_owned()).collect(),
         }
-    }
-}
-
-fn kind(intent: Intent) -> MessageKind {
-    match intent {
-        Intent::Command => MessageKind::Command,
-        Intent::Event => MessageKind::Event,
     }
 }
 

@@ -68,15 +68,25 @@ impl fmt::Display for Place {
     }
 }
 
+/// The parts of a file whose sections have names.
+const NAMED: [&str; 3] = ["transport", "channel", "handlers"];
+
 /// What serde's error says to the person who wrote the file.
 pub(super) fn finding(layer: &Layer, error: &figment::Error) -> Finding {
     let path = &error.path;
     let (name, section) = (name(path), section(path));
     let message = match &error.kind {
-        Kind::UnknownField(_, known) => unknown(path, known),
+        Kind::UnknownField(_, known) => {
+            // The short variable for the url of the default transport is no key of a file.
+            let broker = matches!(layer.place(&[]), Place::Environment(_)) && path.len() == 1;
+            let short = if broker { vec!["broker"] } else { vec![] };
+            unknown(path, &[known.to_vec(), short].concat())
+        }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             if layer.values_at(path).is_some_and(|value| value.as_dict().is_some()) && *found != Actual::Map {
-                format!("the name {name}{section} cannot be used, expected {expected}")
+                let example =
+                    header(&[path[0].as_str(), if path[0] == "channel" { "car.commands" } else { "default" }]);
+                format!("the name {name}{section} cannot be used, expected {expected}, for example {example}")
             } else {
                 format!("{name}{section} is {}, expected {}", show_found(found), show_expected(path, expected))
             }
@@ -151,10 +161,12 @@ fn show_expected(path: &[String], expected: &str) -> String {
     let table = expected.starts_with("struct ") || expected == "a map" || expected == "a table";
     match path {
         [top, _] if table => format!("a section, for example {}", header(&[top, "name"])),
-        _ if table => "a section".into(),
+        [top] if NAMED.contains(&top.as_str()) => {
+            format!("sections with names, for example {}", header(&[top, "name"]))
+        }
+        _ if table => format!("a section, for example {}", header(path)),
         _ => {
             let expected = if expected == "a sequence" { "a list" } else { expected };
-            let expected = if expected == "u32" { "a whole number" } else { expected };
             match example(path) {
                 Some(example) => format!("{expected}, for example {}", show::toml_value(&example)),
                 None => expected.into(),

@@ -102,8 +102,8 @@ impl Layer {
 }
 
 /// Does this setting stand by itself?
-pub(super) fn config(values: &Dict) -> Result<Config, figment::Error> {
-    serde::Deserialize::deserialize(&Value::from(values.clone()))
+pub(super) fn config(values: &Dict) -> Result<Config, Box<figment::Error>> {
+    serde::Deserialize::deserialize(&Value::from(values.clone())).map_err(Box::new)
 }
 
 /// Takes what is wrong away, or puts something right in its place where its neighbours would move.
@@ -228,7 +228,7 @@ pub(super) fn files(sources: &Sources, findings: &mut Vec<Finding>) -> Vec<Layer
             },
             None => Finding { place: whole(path), message: format!("cannot be read: {error}") },
         };
-        read(sources, path, missing, findings).map(|layer| layers.push(layer));
+        layers.extend(read(sources, path, missing, findings));
     }
     if let Some((place, profile)) = profile(sources, findings) {
         let base = base.unwrap_or_else(|| PathBuf::from(DEFAULTS[0]));
@@ -238,7 +238,7 @@ pub(super) fn files(sources: &Sources, findings: &mut Vec<Finding>) -> Vec<Layer
             place,
             message: format!("{} of profile `{profile}` cannot be read: {error}", path.display()),
         };
-        read(sources, &path, missing, findings).map(|layer| layers.push(layer));
+        layers.extend(read(sources, &path, missing, findings));
     }
     layers
 }

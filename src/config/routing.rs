@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::explain::{Finding, Place};
+use super::explain::{Finding, Place, header};
 use super::layer::Layer;
-use super::{ChannelName, Config, MessageKind, Name};
+use super::{ChannelName, Config, Name};
+use crate::message::Intent;
 
 /// A type for which no channel can be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// Two channels list it.
-    #[error("find the channel of `{kind}`: [channel.{first:?}] and [channel.{second:?}] both list it, and a type is in exactly one", first = .first.as_str(), second = .second.as_str())]
+    #[error("find the channel of `{kind}`: {} and {} both list it, and a type is in exactly one", header(&["channel", .first.as_str()]), header(&["channel", .second.as_str()]))]
     Twice {
         /// The message type.
         kind: String,
@@ -30,7 +31,7 @@ pub enum RouteError {
 }
 
 /// The channel that lists the type, else `PREFIX.commands` or `PREFIX.events`.
-pub(super) fn channel_of(config: &Config, kind: &str, what: MessageKind) -> Result<ChannelName, RouteError> {
+pub(super) fn channel_of(config: &Config, kind: &str, what: Intent) -> Result<ChannelName, RouteError> {
     let mut listing = config.channel.iter().filter(|(_, channel)| channel.types.iter().any(|each| each == kind));
     match (listing.next(), listing.next()) {
         (Some((first, _)), Some((second, _))) => {
@@ -39,8 +40,8 @@ pub(super) fn channel_of(config: &Config, kind: &str, what: MessageKind) -> Resu
         (Some((only, _)), None) => Ok(only.clone()),
         (None, _) => {
             let suffix = match what {
-                MessageKind::Command => "commands",
-                MessageKind::Event => "events",
+                Intent::Command => "commands",
+                Intent::Event => "events",
             };
             let prefix = kind.split_once('.').map(|(prefix, _)| prefix).filter(|prefix| !prefix.is_empty());
             let name = prefix.and_then(|prefix| format!("{prefix}.{suffix}").parse::<Name>().ok());
@@ -90,10 +91,10 @@ pub(super) fn findings(config: &Config, layers: &[Layer]) -> Vec<Finding> {
         let nowhere = || Place::File { file: "configuration".into(), line: None, column: None };
         let first = place(&twice.first, twice.at.0).unwrap_or_else(nowhere);
         let message = format!(
-            "`{}` in [channel.{:?}] is also in [channel.{:?}] ({first}); a type is in exactly one channel",
+            "type `{}` in {} is also in {} ({first}); a type is in exactly one channel",
             twice.kind,
-            twice.second.as_str(),
-            twice.first.as_str(),
+            header(&["channel", twice.second.as_str()]),
+            header(&["channel", twice.first.as_str()]),
         );
         Finding { place: place(&twice.second, twice.at.1).unwrap_or_else(nowhere), message }
     };

@@ -155,6 +155,7 @@ impl Default for ChannelConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct RetryPolicy {
     /// Failures after which a message is dead; 1 means no retry.
+    #[serde(deserialize_with = "units::attempts")]
     pub attempts: u32,
     /// The bound of the first delay; each further one doubles it.
     #[serde(with = "units::duration")]

@@ -154,3 +154,8 @@ pub(super) mod size {
 pub(super) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     Count::deserialize(from).map(|count| count.0)
 }
+
+/// The same as a number of attempts.
+pub(super) fn attempts<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    Count::deserialize(from).map(|count| u32::try_from(count.0).unwrap_or(u32::MAX))
+}
