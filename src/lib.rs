@@ -1,5 +1,6 @@
 //! Pitcrew: a worker runtime on top of existing brokers.
 
+mod cli;
 pub mod client;
 pub mod clock;
 pub mod committer;
@@ -21,6 +22,7 @@ mod topology;
 pub mod transport;
 pub mod worker;
 
+pub use cli::{App, Globals, main};
 pub use client::Client;
 pub use context::{Context, Document, Row};
 pub use handler::{Handler, HandlerError, Handlers, OrElse, Result, Setup};

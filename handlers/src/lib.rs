@@ -6,3 +6,15 @@
 pub mod demo;
 pub mod notification;
 pub mod recommendation;
+
+use notification::Notifier;
+use pitcrew::Handlers;
+use recommendation::{Recommender, contract::RecommendationBriefGenerated};
+
+/// The list of all handlers.
+pub fn handlers() -> Handlers {
+    Handlers::new()
+        .handle_with(Recommender::build)
+        .handle_with(Notifier::build)
+        .emits::<RecommendationBriefGenerated>()
+}

@@ -67,6 +67,7 @@ struct Entry {
 
 #[derive(Clone, Copy)]
 struct Emitted {
+    version: u32,
     intent: Intent,
     schema: fn() -> Schema,
 }
@@ -127,7 +128,7 @@ impl Handlers {
 
     /// Declares what these handlers send, so that routes are checked at start and the contract can be exported.
     pub fn emits<M: Message>(mut self) -> Self {
-        let emitted = Emitted { intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
+        let emitted = Emitted { version: M::VERSION, intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
         self.emits.insert(M::TYPE, emitted);
         self
     }
@@ -173,11 +174,11 @@ impl Handlers {
     pub(crate) fn contract(&self) -> Contract {
         let mut types: BTreeMap<&'static str, TypeInfo> = BTreeMap::new();
         for e in &self.entries {
-            let info = types.entry(e.ty).or_insert_with(|| TypeInfo::new(e.intent));
+            let info = types.entry(e.ty).or_insert_with(|| TypeInfo::new(e.version, e.intent));
             info.subscribers.push(e.name.clone());
         }
         for (ty, e) in &self.emits {
-            types.entry(ty).or_insert_with(|| TypeInfo::new(e.intent)).emitted = true;
+            types.entry(ty).or_insert_with(|| TypeInfo::new(e.version, e.intent)).emitted = true;
         }
         Contract {
             types,
@@ -215,6 +216,8 @@ impl Handlers {
 /// A type as this build knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct TypeInfo {
+    /// The newest version that this build reads or writes.
+    pub(crate) version: u32,
     pub(crate) intent: Intent,
     /// `None` for the service's shared subscription, `Some(name)` for a handler's own.
     pub(crate) subscribers: Vec<Option<String>>,
@@ -222,8 +225,8 @@ pub(crate) struct TypeInfo {
 }
 
 impl TypeInfo {
-    fn new(intent: Intent) -> Self {
-        Self { intent, subscribers: Vec::new(), emitted: false }
+    fn new(version: u32, intent: Intent) -> Self {
+        Self { version, intent, subscribers: Vec::new(), emitted: false }
     }
 }
 

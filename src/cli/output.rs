@@ -1,0 +1,84 @@
+//! What people see: words, ages, tables, errors.
+
+use chrono::{DateTime, Utc};
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// The chain of an error, outermost first, one line each.
+pub(super) fn error(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  because: {cause}"));
+    }
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints a line; a reader that has gone (`| head`) ends the process quietly.
+pub(super) fn line(text: impl AsRef<str>) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{}", text.as_ref())
+        && error.kind() == ErrorKind::BrokenPipe
+    {
+        std::process::exit(0);
+    }
+}
+
+/// Whether a person can be asked.
+pub(super) fn is_terminal() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// `3s`, `12m`, `5h`, `2d`.
+pub(super) fn age(since: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    let seconds = (now - since).num_seconds().max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// Columns aligned, the last one as long as it is.
+pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let mut widths: Vec<usize> = header.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let head: Vec<String> = header.iter().map(|h| (*h).to_owned()).collect();
+    std::iter::once(&head)
+        .chain(rows)
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// At most `most` characters.
+pub(super) fn short(text: &str, most: usize) -> String {
+    let text = text.replace(['\n', '\r', '\t'], " ");
+    if text.chars().count() <= most { text } else { text.chars().take(most.saturating_sub(1)).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_told_in_one_unit() {
+        let at = |s| DateTime::from_timestamp(s, 0).unwrap();
+        assert_eq!(
+            [5, 119, 120, 7_200, 200_000].map(|s| age(at(0), at(s))),
+            ["5s", "119s", "2m", "2h", "2d"].map(String::from)
+        );
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = vec![vec!["a".to_owned(), "long text".into()], vec!["bbb".into(), "x".into()]];
+        assert_eq!(table(&["ID", "WHY"], &rows), ["ID   WHY", "a    long text", "bbb  x"]);
+        assert_eq!(short("one two", 4), "one…");
+    }
+}

@@ -1,0 +1,56 @@
+//! `run`: the worker itself.
+
+use super::Globals;
+use crate::{
+    Handlers, Worker,
+    worker::{open_store, open_transport},
+};
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+/// Work until SIGTERM or Ctrl-C. A second signal ends at once; nothing is lost then either, what was open comes again.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  car-worker run                                      SQLite in ./pitcrew.db, the embedded broker
+  car-worker run --store postgres://app@db/cars       several of these may run at once
+  car-worker run --channel car.commands               this channel only")]
+pub(super) struct Run {
+    /// Work this channel only; may be given several times
+    #[arg(long = "channel", value_name = "NAME")]
+    channels: Vec<String>,
+}
+
+impl Run {
+    pub(super) fn run(self, globals: &Globals, handlers: Handlers) -> anyhow::Result<bool> {
+        let config = globals.config()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .thread_name(config.service.as_str())
+            .enable_all()
+            .build()
+            .context("starting a runtime")?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+            let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+            let opened = open_store(&config, true).await?;
+            let transport = open_transport(&config)?;
+            let worker = Worker::new(config, handlers).channels(self.channels);
+            let running = worker.start(opened.store.clone(), transport).await?;
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            info!("ending: what runs may finish; a second signal ends at once");
+            tokio::select! {
+                () = running.shutdown() => {}
+                _ = terminate.recv() => at_once(),
+                _ = interrupt.recv() => at_once(),
+            }
+            drop(opened.lock);
+            Ok(true)
+        })
+    }
+}
+
+fn at_once() -> ! {
+    warn!("ended at once; what was open comes again");
+    std::process::exit(130)
+}
