@@ -1,3 +1,207 @@
-//! The demo: real commands through a real worker.
+//! The demo: thousands of real commands through a real worker that is killed on the way, and an account that adds up.
+//!
+//! The walk is in this file; `commands.rs` makes the commands, `child.rs` runs and kills the worker, `chaos.rs` is what goes wrong
+//! inside it on purpose, `account.rs` counts from the database alone, `report.rs` is what people see.
 
+pub mod account;
+mod chaos;
+mod child;
 pub mod commands;
+mod input;
+mod report;
+
+pub use chaos::work;
+
+use crate::recommendation::contract::GenerateRecommendationBrief;
+use account::{Account, Database, Sent};
+use anyhow::{Context as _, bail};
+use child::Child;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use pitcrew::{
+    Client, Envelope, Globals, Handlers,
+    config::{Config, Overrides, Sources},
+    worker::{open_store, open_transport},
+};
+use report::Progress;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// The worker is killed when so much of the work is done.
+const KILL_AT: [f64; 3] = [0.15, 0.35, 0.6];
+/// One in so many commands is sent twice.
+const TWICE: usize = 20;
+/// Nothing moved for so long: the demo gives up and says so.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// `demo` for the command line.
+pub fn command() -> Command {
+    let number = |name: &'static str| Arg::new(name).long(name);
+    Command::new("demo")
+        .about("Show it: real commands through a real worker that is killed on the way, and an account that adds up")
+        .after_help(
+            "Everything that goes wrong is injected and labelled so: duplicates, failing, slow and panicking attempts, commands\n\
+             that are dead on purpose, three SIGKILLs of the worker. The exit code is 0 only if every command is accounted for\n\
+             and has exactly one effect.\n\n\
+             Examples:\n  car-worker demo\n  car-worker demo --commands 10000 --no-kill\n  \
+             car-worker demo --store postgres://postgres@127.0.0.1/postgres --json",
+        )
+        .arg(number("commands").value_name("N").default_value("2000").value_parser(value_parser!(u32).range(1..=1_000_000)).help("Commands to send"))
+        .arg(number("seed").default_value("7").value_parser(value_parser!(u64)).help("The same seed sends the same commands"))
+        .arg(Arg::new("input").long("input").value_name("FILE").value_parser(value_parser!(PathBuf)).help("Send these instead: one structured CloudEvent a line"))
+        .arg(Arg::new("dir").long("dir").value_name("DIR").value_parser(value_parser!(PathBuf)).help("Where database, log and notifications go [default: a new temporary directory]"))
+        .arg(Arg::new("no-kill").long("no-kill").action(ArgAction::SetTrue).help("Do not kill the worker"))
+}
+
+/// `demo-worker`: the worker that the demo starts and kills.
+pub fn worker_command() -> Command {
+    Command::new("demo-worker").hide(true)
+}
+
+/// What was asked for.
+#[derive(Debug)]
+struct Plan {
+    commands: Vec<Envelope>,
+    directory: PathBuf,
+    config: PathBuf,
+    kills: usize,
+    json: bool,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// It could not be set up, or the worker stood still.
+pub fn run(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = demo(globals, matches, handlers) => done,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; the worker was stopped with the demo"),
+        }
+    })
+}
+
+async fn demo(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    let plan = prepare(globals, matches)?;
+    let config = load(&plan.config)?;
+    let sent = send(&plan, &config, &handlers).await?;
+    let database = Database::open(&config).await?;
+    let progress = Progress::start(sent.len(), plan.json);
+    let (kills, worked) = work_and_kill(&plan, &database, &sent, &progress).await?;
+    progress.end();
+    let account = Account::take(&database, &sent, kills).await?;
+    database.close().await;
+    if plan.json {
+        println!("{}", account.line());
+    } else {
+        report::print(&account, &plan.directory, &plan.config, worked, began.elapsed()).await?;
+    }
+    Ok(account.adds_up())
+}
+
+fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
+    let directory = match matches.get_one::<PathBuf>("dir") {
+        Some(directory) => directory.clone(),
+        None => std::env::temp_dir().join(format!("pitcrew-demo-{}", pitcrew::clock::uuid_v7().simple())),
+    };
+    std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
+    let directory = directory.canonicalize().with_context(|| format!("finding {}", directory.display()))?;
+    let config = directory.join("pitcrew.toml");
+    if config.exists() {
+        bail!("{} holds a demo already; name another --dir or none", directory.display());
+    }
+    let commands = match matches.get_one::<PathBuf>("input") {
+        Some(file) => input::read(file)?,
+        None => made(matches)?,
+    };
+    std::fs::write(&config, settings(globals, &directory)?).context("writing the demo's configuration")?;
+    let kills = if matches.get_flag("no-kill") { 0 } else { KILL_AT.len() };
+    Ok(Plan { commands, directory, config, kills, json: globals.json })
+}
+
+fn made(matches: &ArgMatches) -> anyhow::Result<Vec<Envelope>> {
+    let count = *matches.get_one::<u32>("commands").context("--commands")? as usize;
+    let seed = *matches.get_one::<u64>("seed").context("--seed")?;
+    let envelope = |command: GenerateRecommendationBrief| Ok(Envelope::of(&command, "/demo")?);
+    commands::commands(count, seed).map(envelope).collect()
+}
+
+/// A quick ladder, so that retries fit into a demo; all else is the default.
+fn settings(globals: &Globals, directory: &Path) -> anyhow::Result<String> {
+    let quoted = |text: &str| serde_json::to_string(text).context("quoting");
+    let (store, schema) = match &globals.store {
+        Some(url) => (quoted(url)?, format!("demo_{}", pitcrew::clock::uuid_v7().simple())),
+        None => (quoted(&format!("sqlite:{}", directory.join("demo.db").display()))?, "pitcrew".to_owned()),
+    };
+    let file = quoted(&directory.join("notifications.log").display().to_string())?;
+    Ok(format!(
+        "service = \"car-worker\"\n\n[store]\nurl = {store}\nschema = \"{schema}\"\n\n\
+         [channel.\"car.commands\".retry]\nfirst = \"200ms\"\nmax = \"1s\"\ntiers = [\"100ms\", \"200ms\", \"500ms\", \"1s\"]\n\n\
+         [handlers.\"car.RecommendationBriefGenerated\"]\npath = {file}\n"
+    ))
+}
+
+fn load(file: &Path) -> anyhow::Result<Config> {
+    let sources = Sources { service: "car-worker".into(), file: Some(file.into()), overrides: Overrides::default(), ..Sources::default() };
+    Ok(Config::load(&sources)?)
+}
+
+/// Puts all commands into the outbox, some of them twice: a producer that was not sure repeats itself.
+async fn send(plan: &Plan, config: &Config, handlers: &Handlers) -> anyhow::Result<Sent> {
+    let opened = open_store(config, false).await?;
+    opened.store.migrate().await.context("migrating the store")?;
+    let client = Client::new(opened.store.clone(), &*open_transport(config)?, handlers, config)?;
+    let mut sent = Sent::default();
+    for page in plan.commands.chunks(500) {
+        let mut envelopes = Vec::with_capacity(page.len() + page.len() / TWICE + 1);
+        for envelope in page {
+            envelopes.push(envelope.clone());
+            if sent.note(envelope) % TWICE == 0 {
+                envelopes.push(envelope.clone());
+                sent.duplicates += 1;
+            }
+        }
+        client.send_envelopes(envelopes, None).await?;
+    }
+    opened.store.close().await;
+    Ok(sent)
+}
+
+/// Starts the worker, kills it at its marks, starts it again at once, and waits until everything is accounted for.
+async fn work_and_kill(plan: &Plan, database: &Database, sent: &Sent, progress: &Progress) -> anyhow::Result<(u32, Duration)> {
+    let began = Instant::now();
+    let mut child = Child::start(&plan.directory, &plan.config)?;
+    let (mut kills, mut last, mut moved) = (0, (0, 0), Instant::now());
+    loop {
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        if let Some(status) = child.ended()? {
+            bail!("the worker ended by itself ({status}); its log ends with:\n{}", child.log_tail());
+        }
+        let state = database.state(sent).await?;
+        progress.show(state.ended, state.notified);
+        if (state.ended, state.notified) != last {
+            (last, moved) = ((state.ended, state.notified), Instant::now());
+        }
+        if moved.elapsed() > PATIENCE {
+            bail!(
+                "nothing moved for {} s: {} of {} commands ended; the worker's log ends with:\n{}",
+                PATIENCE.as_secs(), state.ended, sent.len(), child.log_tail()
+            );
+        }
+        let due = plan.kills > kills && state.ended as f64 >= KILL_AT[kills] * sent.len() as f64;
+        if due {
+            child.kill().await?;
+            kills += 1;
+            progress.killed(kills);
+            child = Child::start(&plan.directory, &plan.config)?;
+        } else if state.ended >= sent.len() && state.notified >= state.done && state.waiting == 0 {
+            break;
+        }
+    }
+    let worked = began.elapsed();
+    child.stop().await?;
+    Ok((u32::try_from(kills)?, worked))
+}

@@ -1,0 +1,259 @@
+//! Auditor: counts from the database alone, with its own connection and its own SQL, and trusts no counter of the worker.
+//!
+//! Effects are counted by a write that is *not* idempotent (each brief counts its own writes), never by a unique key.
+
+use crate::recommendation::contract::GenerateRecommendationBrief;
+use anyhow::Context as _;
+use pitcrew::{
+    Envelope, Message,
+    config::{Config, StoreUrl},
+    sqlx::{self, AssertSqlSafe, PgPool, SqlitePool, sqlite::SqliteConnectOptions},
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+
+/// The distinct commands that were sent: ID and brief.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// By command ID: the brief that it asks for.
+    pub briefs: HashMap<String, String>,
+    /// How many were sent a second time.
+    pub duplicates: usize,
+}
+
+impl Sent {
+    /// Enters a command; the answer is its number, from 0.
+    pub fn note(&mut self, envelope: &Envelope) -> usize {
+        let brief = serde_json::from_slice::<Value>(&envelope.data).ok();
+        let brief = brief.and_then(|v| v["brief_id"].as_str().map(str::to_owned)).unwrap_or_default();
+        self.briefs.insert(envelope.id.clone(), brief);
+        self.briefs.len() - 1
+    }
+
+    /// Distinct commands.
+    pub fn len(&self) -> usize {
+        self.briefs.len()
+    }
+
+    /// None.
+    pub fn is_empty(&self) -> bool {
+        self.briefs.is_empty()
+    }
+}
+
+/// The demo's database, read from outside.
+#[derive(Debug)]
+pub enum Database {
+    /// A file.
+    Sqlite(SqlitePool),
+    /// A schema.
+    Postgres(PgPool, String),
+}
+
+/// How far the work is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State {
+    /// Commands with a last fate.
+    pub ended: usize,
+    /// Of these, done.
+    pub done: usize,
+    /// Events that were handled.
+    pub notified: usize,
+    /// Rows in the outbox.
+    pub waiting: usize,
+}
+
+/// Rows of a query, each cell as text.
+type Rows = Vec<Vec<String>>;
+
+impl Database {
+    /// Opens the store that `config` names, beside the worker.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub async fn open(config: &Config) -> anyhow::Result<Self> {
+        match &config.store.url {
+            StoreUrl::Sqlite(path) => {
+                let options = SqliteConnectOptions::new().filename(path).busy_timeout(std::time::Duration::from_secs(10));
+                Ok(Self::Sqlite(SqlitePool::connect_with(options).await.context("opening the database to count")?))
+            }
+            StoreUrl::Postgres(url) => {
+                let pool = PgPool::connect(url.expose()).await.context("reaching the database to count")?;
+                Ok(Self::Postgres(pool, config.store.schema.clone()))
+            }
+            StoreUrl::Memory => anyhow::bail!("a memory store dies with its worker: name a file or a Postgres"),
+        }
+    }
+
+    /// Ends the connection.
+    pub async fn close(&self) {
+        match self {
+            Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool, _) => pool.close().await,
+        }
+    }
+
+    /// `{s}` stands for the schema; every column must be text.
+    async fn rows(&self, sql: &str, columns: usize) -> anyhow::Result<Rows> {
+        use sqlx::Row;
+        match self {
+            Self::Sqlite(pool) => {
+                let rows = sqlx::query(AssertSqlSafe(sql.replace("{s}.", ""))).fetch_all(pool).await?;
+                rows.iter().map(|row| (0..columns).map(|n| Ok(row.try_get::<String, _>(n)?)).collect()).collect()
+            }
+            Self::Postgres(pool, schema) => {
+                let rows = sqlx::query(AssertSqlSafe(sql.replace("{s}", schema))).fetch_all(pool).await?;
+                rows.iter().map(|row| (0..columns).map(|n| Ok(row.try_get::<String, _>(n)?)).collect()).collect()
+            }
+        }
+    }
+
+    /// A count per word.
+    async fn counts(&self, sql: &str) -> anyhow::Result<BTreeMap<String, usize>> {
+        let rows = self.rows(sql, 2).await?;
+        rows.into_iter().map(|row| Ok((row[0].clone(), row[1].parse()?))).collect()
+    }
+
+    /// How far the work is; for the progress bar and the marks of the kills, not for the account.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn state(&self, sent: &Sent) -> anyhow::Result<State> {
+        let ty = GenerateRecommendationBrief::TYPE;
+        let fates = self
+            .counts(&format!(
+                "select fate, cast(count(*) as text) from {{s}}.inbox where type = '{ty}' and fate in ('done', 'dead', 'expired') group by fate"
+            ))
+            .await?;
+        let done = fates.get("done").copied().unwrap_or_default();
+        let others = self
+            .counts(&format!(
+                "select 'notified', cast(count(*) as text) from {{s}}.inbox where type <> '{ty}' and fate = 'done'
+                 union all select 'waiting', cast(count(*) as text) from {{s}}.outbox"
+            ))
+            .await?;
+        let of = |word: &str| others.get(word).copied().unwrap_or_default();
+        let ended = fates.values().sum::<usize>().min(sent.len());
+        Ok(State { ended, done, notified: of("notified"), waiting: of("waiting") })
+    }
+}
+
+/// The account of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Distinct commands of this run.
+    pub sent: usize,
+    /// Of these, done.
+    pub done: usize,
+    /// Of these, dead.
+    pub dead: usize,
+    /// Deliveries that were sent a second time and had no second effect.
+    pub duplicates: usize,
+    /// Attempts that were followed by another.
+    pub retries: usize,
+    /// SIGKILLs of the worker.
+    pub kills: u32,
+    /// Writes of briefs, as the briefs themselves count them.
+    pub effects: usize,
+    /// Commands without a fate, or done without an effect.
+    pub lost: usize,
+    /// Commands whose brief was written more than once.
+    pub double: usize,
+    /// Done commands whose event was not handled exactly once.
+    #[serde(skip)]
+    pub untold: usize,
+    /// Rows left in the outbox.
+    #[serde(skip)]
+    pub left_behind: usize,
+    /// Worker and fate, with a count.
+    #[serde(skip)]
+    pub by_worker: Vec<(String, String, usize)>,
+    /// What is worth an explanation: sent twice, failed at first, done at last.
+    #[serde(skip)]
+    pub interesting: Option<String>,
+    /// A dead command.
+    #[serde(skip)]
+    pub a_dead_one: Option<String>,
+    /// A brief, as stored.
+    #[serde(skip)]
+    pub a_brief: Option<Value>,
+}
+
+impl Account {
+    /// Counts.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn take(database: &Database, sent: &Sent, kills: u32) -> anyhow::Result<Self> {
+        let ty = GenerateRecommendationBrief::TYPE;
+        let inbox = database.rows(&format!("select id, fate from {{s}}.inbox where consumer = '{ty}'"), 2).await?;
+        let fates: HashMap<&str, &str> = inbox.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
+        let documents = "select id, cast(body as text) from {s}.document where collection = 'brief'";
+        let briefs: HashMap<String, Value> = parse(database.rows(documents, 2).await?)?;
+        let documents = "select id, cast(body as text) from {s}.document where collection = 'notification'";
+        let mut told: HashMap<String, usize> = HashMap::new();
+        for notification in parse(database.rows(documents, 2).await?)?.into_values() {
+            *told.entry(notification["brief_id"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        let attempts = format!("select id, cast(attempt as text) from {{s}}.attempt where consumer = '{ty}' and next is not null");
+        let attempts = database.rows(&attempts, 2).await?;
+
+        let mut account = Self {
+            sent: sent.len(),
+            kills,
+            duplicates: sent.duplicates,
+            retries: attempts.iter().filter(|row| sent.briefs.contains_key(&row[0])).count(),
+            ..Self::default()
+        };
+        for (id, brief_id) in &sent.briefs {
+            let writes = briefs.get(brief_id).and_then(|brief| brief["writes"].as_u64()).unwrap_or_default() as usize;
+            account.effects += writes;
+            account.double += usize::from(writes > 1);
+            match fates.get(id.as_str()) {
+                Some(&"done") => {
+                    account.done += 1;
+                    account.lost += usize::from(writes == 0);
+                    account.untold += usize::from(told.get(brief_id).copied().unwrap_or_default() != 1);
+                }
+                Some(&"dead") => {
+                    account.dead += 1;
+                    account.a_dead_one.get_or_insert_with(|| id.clone());
+                }
+                _ => account.lost += 1,
+            }
+        }
+        let failed: Vec<&String> = attempts.iter().map(|row| &row[0]).filter(|id| fates.get(id.as_str()) == Some(&"done")).collect();
+        account.interesting = failed.first().map(|id| (*id).clone()).or_else(|| sent.briefs.keys().next().cloned());
+        account.a_brief = briefs.into_values().filter(|b| b["picks"].as_array().is_some_and(|p| p.len() > 1)).min_by_key(|b| b["id"].to_string());
+        let left = database.rows("select cast(count(*) as text) from {s}.outbox", 1).await?;
+        account.left_behind = left.first().map_or(Ok(0), |row| row[0].parse())?;
+        account.by_worker = by_worker(database).await?;
+        Ok(account)
+    }
+
+    /// Every command is accounted for and has exactly one effect, and every event of a done one was heard once.
+    pub fn adds_up(&self) -> bool {
+        self.lost == 0 && self.double == 0 && self.untold == 0 && self.left_behind == 0 && self.done + self.dead == self.sent
+    }
+
+    /// One line of JSON.
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+async fn by_worker(database: &Database) -> anyhow::Result<Vec<(String, String, usize)>> {
+    let worker = match database {
+        Database::Sqlite(_) => "lower(hex(worker))",
+        Database::Postgres(..) => "replace(cast(worker as text), '-', '')",
+    };
+    let sql = format!(
+        "select {worker}, consumer || ': ' || fate, cast(count(*) as text) from {{s}}.inbox group by 1, 2 order by 1, 2"
+    );
+    database.rows(&sql, 3).await?.into_iter().map(|row| Ok((row[0].clone(), row[1].clone(), row[2].parse()?))).collect()
+}
+
+fn parse(rows: Rows) -> anyhow::Result<HashMap<String, Value>> {
+    rows.into_iter().map(|row| Ok((row[0].clone(), serde_json::from_str(&row[1])?))).collect()
+}

@@ -1,0 +1,30 @@
+//! Someone's own commands: one structured CloudEvent a line.
+
+use anyhow::{Context as _, bail};
+use pitcrew::{
+    Envelope, Message,
+    message::wire::{self, Properties, Raw},
+};
+use std::path::Path;
+
+use crate::recommendation::contract::GenerateRecommendationBrief;
+
+/// All of them, or what is wrong with the first bad line: nothing is sent then.
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Envelope>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let mut envelopes = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let at = || format!("{}:{}", file.display(), number + 1);
+        let properties = Properties { content_type: Some(wire::STRUCTURED.into()), ..Properties::default() };
+        let raw = Raw { properties, body: line.as_bytes().to_vec().into(), ..Raw::default() };
+        let envelope = wire::parse(&raw, "demo").with_context(at)?;
+        if envelope.ty != GenerateRecommendationBrief::TYPE {
+            bail!("{}: the demo works `{}`, not `{}`", at(), GenerateRecommendationBrief::TYPE, envelope.ty);
+        }
+        envelopes.push(envelope);
+    }
+    if envelopes.is_empty() {
+        bail!("{} holds no command: one structured CloudEvent a line is expected", file.display());
+    }
+    Ok(envelopes)
+}
