@@ -145,7 +145,12 @@ fn settings(globals: &Globals, directory: &Path) -> anyhow::Result<String> {
 }
 
 fn load(file: &Path) -> anyhow::Result<Config> {
-    let sources = Sources { service: "car-worker".into(), file: Some(file.into()), overrides: Overrides::default(), ..Sources::default() };
+    let sources = Sources {
+        service: "car-worker".into(),
+        file: Some(file.into()),
+        overrides: Overrides::default(),
+        ..Sources::default()
+    };
     Ok(Config::load(&sources)?)
 }
 
@@ -171,7 +176,12 @@ async fn send(plan: &Plan, config: &Config, handlers: &Handlers) -> anyhow::Resu
 }
 
 /// Starts the worker, kills it at its marks, starts it again at once, and waits until everything is accounted for.
-async fn work_and_kill(plan: &Plan, database: &Database, sent: &Sent, progress: &Progress) -> anyhow::Result<(u32, Duration)> {
+async fn work_and_kill(
+    plan: &Plan,
+    database: &Database,
+    sent: &Sent,
+    progress: &Progress,
+) -> anyhow::Result<(u32, Duration)> {
     let began = Instant::now();
     let mut child = Child::start(&plan.directory, &plan.config)?;
     let (mut kills, mut last, mut moved) = (0, (0, 0), Instant::now());
@@ -188,7 +198,10 @@ async fn work_and_kill(plan: &Plan, database: &Database, sent: &Sent, progress: 
         if moved.elapsed() > PATIENCE {
             bail!(
                 "nothing moved for {} s: {} of {} commands ended; the worker's log ends with:\n{}",
-                PATIENCE.as_secs(), state.ended, sent.len(), child.log_tail()
+                PATIENCE.as_secs(),
+                state.ended,
+                sent.len(),
+                child.log_tail()
             );
         }
         let due = plan.kills > kills && state.ended as f64 >= KILL_AT[kills] * sent.len() as f64;

@@ -13,8 +13,5 @@ use recommendation::{Recommender, contract::RecommendationBriefGenerated};
 
 /// The list of all handlers.
 pub fn handlers() -> Handlers {
-    Handlers::new()
-        .handle_with(Recommender::build)
-        .handle_with(Notifier::build)
-        .emits::<RecommendationBriefGenerated>()
+    Handlers::new().handle_with(Recommender::build).handle_with(Notifier::build).emits::<RecommendationBriefGenerated>()
 }

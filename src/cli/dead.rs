@@ -167,7 +167,9 @@ impl List {
                 ]
             })
             .collect();
-        output::table(&["ID", "AGE", "STATE", "REASON", "TYPE", "ATTEMPT", "ERROR"], &rows).iter().for_each(output::line);
+        output::table(&["ID", "AGE", "STATE", "REASON", "TYPE", "ATTEMPT", "ERROR"], &rows)
+            .iter()
+            .for_each(output::line);
         if letters.len() == self.limit {
             output::line(format!("the newest {} are shown; --limit shows more", self.limit));
         }
@@ -180,7 +182,10 @@ impl Show {
         let filter = DeadFilter { id: Some(self.id.clone()), ..DeadFilter::default() };
         let letters = store.dead_letters(&filter, 100).await?;
         if letters.is_empty() {
-            bail!("no letter has the ID `{}`; `dead list` shows what there is, `explain` what became of any message", self.id);
+            bail!(
+                "no letter has the ID `{}`; `dead list` shows what there is, `explain` what became of any message",
+                self.id
+            );
         }
         for letter in &letters {
             let value = as_value(letter, true);
@@ -190,7 +195,13 @@ impl Show {
     }
 }
 
-async fn resolve(store: &dyn Store, as_json: bool, which: &Which, reason: &str, to: LetterState) -> anyhow::Result<bool> {
+async fn resolve(
+    store: &dyn Store,
+    as_json: bool,
+    which: &Which,
+    reason: &str,
+    to: LetterState,
+) -> anyhow::Result<bool> {
     let open = [LetterState::Dead, LetterState::Quarantined];
     let (mut letters, mut unknown) = (Vec::new(), Vec::new());
     if which.all {

@@ -59,19 +59,18 @@ impl Story {
         }
         for row in &history.inbox {
             if row.fate == "done" {
-                events.push((row.at, format!("attempt {} in {} done in {:.1} ms", row.attempt, row.consumer, row.duration_ms)));
+                events.push((
+                    row.at,
+                    format!("attempt {} in {} done in {:.1} ms", row.attempt, row.consumer, row.duration_ms),
+                ));
             } else if row.fate != "retry" {
                 events.push((row.at, format!("{} in {}", row.fate, row.consumer)));
             }
         }
         for letter in &history.letters {
             let times = if letter.count > 1 { format!(", {} times", letter.count) } else { String::new() };
-            let text = format!(
-                "{} ({}{times}): {}",
-                letter.state.word(),
-                letter.reason,
-                output::short(&letter.error, 160)
-            );
+            let text =
+                format!("{} ({}{times}): {}", letter.state.word(), letter.reason, output::short(&letter.error, 160));
             events.push((letter.last_at, text));
         }
         for audit in &history.audit {
@@ -97,7 +96,8 @@ impl Story {
                 self.id
             )];
         }
-        let mut lines = vec![format!("{}  {}", self.id, self.ty), format!("{}: {}", self.state, self.reason), String::new()];
+        let mut lines =
+            vec![format!("{}  {}", self.id, self.ty), format!("{}: {}", self.state, self.reason), String::new()];
         for (at, text) in &self.events {
             lines.push(format!("  {}  {text}", clock_time(*at)));
         }

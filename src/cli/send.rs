@@ -1,7 +1,7 @@
 //! `send`: a message from the command line.
 
 use super::{Globals, output};
-use crate::{Envelope, Handlers, clock, client::Outcome, config};
+use crate::{Envelope, Handlers, client::Outcome, clock, config};
 use anyhow::{Context as _, bail};
 use std::{io::Read, path::PathBuf, time::Duration};
 

@@ -39,7 +39,8 @@ impl ConfigCommand {
             Self::Show => output::line(config.show().trim_end()),
             Self::Check => {
                 let topology = worker::plan(handlers, &config)?;
-                let listens: Vec<String> = topology.subscriptions.iter().map(|p| p.subscription.name.to_string()).collect();
+                let listens: Vec<String> =
+                    topology.subscriptions.iter().map(|p| p.subscription.name.to_string()).collect();
                 output::line(if globals.json {
                     json!({ "ok": true, "subscriptions": listens }).to_string()
                 } else {

@@ -128,7 +128,8 @@ impl Handlers {
 
     /// Declares what these handlers send, so that routes are checked at start and the contract can be exported.
     pub fn emits<M: Message>(mut self) -> Self {
-        let emitted = Emitted { version: M::VERSION, intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
+        let emitted =
+            Emitted { version: M::VERSION, intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
         self.emits.insert(M::TYPE, emitted);
         self
     }

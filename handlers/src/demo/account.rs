@@ -75,7 +75,8 @@ impl Database {
     pub async fn open(config: &Config) -> anyhow::Result<Self> {
         match &config.store.url {
             StoreUrl::Sqlite(path) => {
-                let options = SqliteConnectOptions::new().filename(path).busy_timeout(std::time::Duration::from_secs(10));
+                let options =
+                    SqliteConnectOptions::new().filename(path).busy_timeout(std::time::Duration::from_secs(10));
                 Ok(Self::Sqlite(SqlitePool::connect_with(options).await.context("opening the database to count")?))
             }
             StoreUrl::Postgres(url) => {
@@ -196,7 +197,8 @@ impl Account {
         for notification in parse(database.rows(documents, 2).await?)?.into_values() {
             *told.entry(notification["brief_id"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
-        let attempts = format!("select id, cast(attempt as text) from {{s}}.attempt where consumer = '{ty}' and next is not null");
+        let attempts =
+            format!("select id, cast(attempt as text) from {{s}}.attempt where consumer = '{ty}' and next is not null");
         let attempts = database.rows(&attempts, 2).await?;
 
         let mut account = Self {
@@ -223,9 +225,13 @@ impl Account {
                 _ => account.lost += 1,
             }
         }
-        let failed: Vec<&String> = attempts.iter().map(|row| &row[0]).filter(|id| fates.get(id.as_str()) == Some(&"done")).collect();
+        let failed: Vec<&String> =
+            attempts.iter().map(|row| &row[0]).filter(|id| fates.get(id.as_str()) == Some(&"done")).collect();
         account.interesting = failed.first().map(|id| (*id).clone()).or_else(|| sent.briefs.keys().next().cloned());
-        account.a_brief = briefs.into_values().filter(|b| b["picks"].as_array().is_some_and(|p| p.len() > 1)).min_by_key(|b| b["id"].to_string());
+        account.a_brief = briefs
+            .into_values()
+            .filter(|b| b["picks"].as_array().is_some_and(|p| p.len() > 1))
+            .min_by_key(|b| b["id"].to_string());
         let left = database.rows("select cast(count(*) as text) from {s}.outbox", 1).await?;
         account.left_behind = left.first().map_or(Ok(0), |row| row[0].parse())?;
         account.by_worker = by_worker(database).await?;
@@ -234,7 +240,11 @@ impl Account {
 
     /// Every command is accounted for and has exactly one effect, and every event of a done one was heard once.
     pub fn adds_up(&self) -> bool {
-        self.lost == 0 && self.double == 0 && self.untold == 0 && self.left_behind == 0 && self.done + self.dead == self.sent
+        self.lost == 0
+            && self.double == 0
+            && self.untold == 0
+            && self.left_behind == 0
+            && self.done + self.dead == self.sent
     }
 
     /// One line of JSON.

@@ -39,7 +39,13 @@ impl Progress {
 }
 
 /// The account, a brief, an explanation, and what to try next.
-pub(super) async fn print(account: &Account, directory: &Path, config: &Path, worked: Duration, whole: Duration) -> anyhow::Result<()> {
+pub(super) async fn print(
+    account: &Account,
+    directory: &Path,
+    config: &Path,
+    worked: Duration,
+    whole: Duration,
+) -> anyhow::Result<()> {
     println!("Who did what:");
     for (worker, what, count) in &account.by_worker {
         println!("  worker …{}  {count:>6}  {what}", &worker[worker.len().saturating_sub(6)..]);
@@ -65,7 +71,11 @@ pub(super) async fn print(account: &Account, directory: &Path, config: &Path, wo
     println!("  {:>6} lost", account.lost);
     println!("  {:>6} double", account.double);
     let verdict = if account.adds_up() { "It adds up" } else { "It does NOT add up" };
-    println!("{verdict}: {:.1} s in all, {:.1} s of work with kills and retries ({rate:.0} commands/s).", whole.as_secs_f64(), worked.as_secs_f64());
+    println!(
+        "{verdict}: {:.1} s in all, {:.1} s of work with kills and retries ({rate:.0} commands/s).",
+        whole.as_secs_f64(),
+        worked.as_secs_f64()
+    );
     println!("\nEverything is in {} (database, worker.log, notifications.log). Try next:", directory.display());
     let at = format!("--config {}", config.display());
     for id in [&account.interesting, &account.a_dead_one].into_iter().flatten().take(1) {

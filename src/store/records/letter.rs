@@ -65,7 +65,7 @@ pub struct DeadLetter {
     pub ty: String,
     /// `schemaversion`, or 0.
     pub version: u32,
-    /// [`Reason::word`], or `newer_version` for a quarantined one.
+    /// [`Reason::word`](super::Reason::word), or `newer_version` for a quarantined one.
     pub reason: String,
     /// The error chain.
     pub error: String,
@@ -94,7 +94,7 @@ pub struct DeadFilter {
     pub channel: Option<String>,
     /// CloudEvents `type`.
     pub ty: Option<String>,
-    /// [`Reason::word`].
+    /// [`Reason::word`](super::Reason::word).
     pub reason: Option<String>,
     /// CloudEvents `id`.
     pub id: Option<String>,
