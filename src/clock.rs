@@ -11,6 +11,8 @@ thread_local! {
     /// Set by a test with paused time: wall time then follows tokio's clock. A thread's own, because paused time needs the
     /// single-threaded runtime anyway.
     static VIRTUAL: RefCell<Option<(DateTime<Utc>, Instant)>> = const { RefCell::new(None) };
+    /// As [`ORDER`], for IDs made in virtual time: one test's future must not become the present of the others.
+    static VIRTUAL_ORDER: ContextV7 = const { ContextV7::new() };
 }
 
 /// Keeps IDs of this process rising within a millisecond and when the wall clock steps back.
@@ -37,6 +39,9 @@ pub fn instant() -> Instant {
 
 /// A UUIDv7 of now. Later calls of this process give greater IDs.
 pub fn uuid_v7() -> Uuid {
+    if VIRTUAL.with_borrow(Option::is_some) {
+        return VIRTUAL_ORDER.with(|order| Uuid::new_v7(timestamp(order, now())));
+    }
     let order = ORDER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     Uuid::new_v7(timestamp(&*order, now()))
 }
@@ -53,19 +58,25 @@ fn timestamp(order: impl uuid::ClockSequence<Output = impl Into<u128>>, at: Date
 
 /// Until it is dropped, wall time on this thread starts at `base` and runs with tokio's (paused) clock.
 #[derive(Debug)]
-pub struct VirtualTime(());
+pub struct VirtualTime {
+    before: Option<(DateTime<Utc>, Instant)>,
+}
 
 impl VirtualTime {
     /// Call it inside a runtime with paused time.
     pub fn start(base: DateTime<Utc>) -> Self {
-        VIRTUAL.set(Some((base, Instant::now())));
-        Self(())
+        Self { before: VIRTUAL.replace(Some((base, Instant::now()))) }
+    }
+
+    /// From now on, or from when it began if it runs already.
+    pub(crate) fn start_or_go_on() -> Self {
+        Self::start(now())
     }
 }
 
 impl Drop for VirtualTime {
     fn drop(&mut self) {
-        VIRTUAL.set(None);
+        VIRTUAL.set(self.before);
     }
 }
 

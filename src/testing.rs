@@ -2,5 +2,7 @@
 
 pub mod conformance;
 mod poll;
+mod worker;
 
 pub use poll::poll_pause;
+pub use worker::{Outcome, TestWorker};

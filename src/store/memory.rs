@@ -45,6 +45,8 @@ pub struct MemoryStore {
 struct Script {
     away: bool,
     failures: VecDeque<Failure>,
+    /// Every committed message with what was said of it, if somebody reads it.
+    log: Option<Vec<(Finished, Verdict)>>,
 }
 
 impl MemoryStore {
@@ -66,6 +68,16 @@ impl MemoryStore {
     /// Planned failures that no call has met yet: a test that ends with some has not tested what it meant to.
     pub fn failures_left(&self) -> usize {
         self.script().failures.len()
+    }
+
+    /// From now on [`recorded`](Self::recorded) knows what was committed.
+    pub(crate) fn record(&self) {
+        self.script().log.get_or_insert_default();
+    }
+
+    /// Every message that was committed since [`record`](Self::record), with the verdict on it.
+    pub(crate) fn recorded(&self) -> Vec<(Finished, Verdict)> {
+        self.script().log.clone().unwrap_or_default()
     }
 
     /// The author's own rows in `table`, ordered by their key.
@@ -132,7 +144,13 @@ impl Store for MemoryStore {
 
     async fn commit(&self, batch: &Batch<'_>) -> StoreResult<Vec<Verdict>> {
         fault::at(fault::Point::InsideCommit).await;
-        self.run(|state| state.commit(batch))
+        self.run(|state| {
+            let verdicts = state.commit(batch)?;
+            if let Some(log) = &mut self.script().log {
+                log.extend(batch.messages.iter().cloned().zip(verdicts.iter().copied()));
+            }
+            Ok(verdicts)
+        })
     }
 
     async fn seen(&self, keys: &[InboxKey]) -> StoreResult<Vec<Option<Seen>>> {

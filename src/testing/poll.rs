@@ -6,3 +6,8 @@ use std::time::Duration;
 pub async fn poll_pause() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
+
+/// As [`poll_pause`], longer the longer the test has waited: an hour of paused time is then a hundred looks, not a million.
+pub(super) async fn patient_pause(waited: Duration) {
+    tokio::time::sleep((waited / 20).max(Duration::from_millis(5))).await;
+}
