@@ -164,7 +164,7 @@ impl Pipeline {
                     }
                     Err(finished) => {
                         let pipeline = self.clone();
-                        walks.spawn(async move { pipeline.settle(*finished, delivery, weight).await });
+                        walks.spawn(async move { pipeline.settle(finished, delivery, weight).await });
                     }
                 }
             }
@@ -177,57 +177,70 @@ impl Pipeline {
         match work.envelope.ordering_key().filter(|_| self.policy.ordered) {
             Some(key) => {
                 let half = (self.room.count() / 2).max(1);
+                if let Some(place) = self.lanes.join(key, id, half) {
+                    return Some(place);
+                }
                 tokio::select! {
                     biased;
-                    () = self.shared.stop.cancelled() => return None,
-                    () = self.lanes.room(key, half) => {}
+                    () = self.shared.stop.cancelled() => None,
+                    place = self.lanes.join_when_free(key, id, half) => Some(place),
                 }
-                Some(self.lanes.join(key, id))
             }
             // NUL is in no ID that the parser lets through: the two kinds of lanes never meet.
-            None => Some(self.lanes.join(&format!("\0{}\0{}", work.key.source, work.key.id), id)),
+            None => self.lanes.join(&format!("\0{}\0{}", work.key.source, work.key.id), id, usize::MAX),
         }
     }
 
     /// admit → handle → commit → ack, for one message.
+    ///
+    /// A thousand of these are in memory, so what rarely happens is boxed. Whether the worker stops is asked before each wait and
+    /// waited for beside it last: what need not wait does not touch the list of those who do.
     async fn walk(self: Arc<Self>, mut work: Work, place: (Place, bool), mut delivery: Delivery, mut weight: Weight) {
         let (place, twin) = place;
+        let stop = &self.shared.stop;
         let _turn = tokio::select! {
             biased;
-            () = self.shared.stop.cancelled() => return,
             turn = place.turn() => turn,
+            () = stop.cancelled() => return,
         };
         for run in 0.. {
-            let admission = tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => None,
-                admission = self.admit(&mut work, twin) => Some(admission),
+            let admission = if stop.is_cancelled() {
+                None
+            } else {
+                tokio::select! {
+                    biased;
+                    admission = self.admit(&mut work, twin) => Some(admission),
+                    () = stop.cancelled() => None,
+                }
             };
             let pass = match admission {
-                None => return self.unclaim(&work).await,
+                None => return Box::pin(self.unclaim(&work)).await,
                 Some(Admission::Run(pass)) => pass,
-                Some(Admission::Settle(finished)) => return self.settle(*finished, delivery, weight).await,
+                Some(Admission::Settle(finished)) => return Box::pin(self.settle(finished, delivery, weight)).await,
             };
             fault::at(Point::BeforeHandle).await;
             let span = self.span(&work);
             let Some(handled) = self.handle(&work).instrument(span).await else {
                 drop(pass);
                 warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
-                return self.unclaim(&work).await;
+                return Box::pin(self.unclaim(&work)).await;
             };
             drop(pass); // the slot is free; the commit has a budget of its own
             fault::at(Point::AfterHandle).await;
             let (finished, open) = self.conclude(&work, handled);
-            match self.shared.committer.commit(finished, delivery, weight, open).await {
+            match self.shared.committer.commit(Box::new(finished), delivery, weight, open).await {
                 Settled::Stored | Settled::Duplicate | Settled::Dropped => return,
                 Settled::Back(Why::Conflict, back, room) if run < RERUNS => (delivery, weight) = (back, room),
-                Settled::Back(why, back, room) => return self.settle(self.condemn(&work, why), back, room).await,
+                Settled::Back(why, back, room) => {
+                    let condemned = Box::new(self.condemn(&work, why));
+                    return Box::pin(self.settle(condemned, back, room)).await;
+                }
             }
         }
     }
 
     /// Commits a fate that needs no handler.
-    async fn settle(&self, finished: Finished, delivery: Delivery, weight: Weight) {
+    async fn settle(&self, finished: Box<Finished>, delivery: Delivery, weight: Weight) {
         report(&finished);
         let Settled::Back(why, delivery, weight) =
             self.shared.committer.commit(finished.clone(), delivery, weight, None).await
@@ -235,7 +248,7 @@ impl Pipeline {
             return;
         };
         // The letter of last resort: no inbox row that could collide, no effect that could be refused.
-        let letter = self.last_resort(finished, &why);
+        let letter = Box::new(self.last_resort(*finished, &why));
         if let Settled::Back(why, delivery, _) = self.shared.committer.commit(letter, delivery, weight, None).await {
             error!(?why, "a message can be neither handled nor buried; it is released and will come again");
             tokio::time::sleep(Duration::from_secs(1)).await;

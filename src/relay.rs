@@ -89,11 +89,22 @@ impl Relay {
     /// Rows that were committed under this worker's name, in commit order. Never waits: beyond its bound a destination leaves
     /// them to the outbox.
     pub(crate) fn take(&self, rows: Vec<OutboxRow>) {
+        let mut arrivals: Vec<(Arc<Lane>, Vec<Sending>)> = Vec::new();
         for row in rows {
-            match row.due {
-                Some(due) => self.expect_due(due),
-                None => self.lane(&row.destination).push(Sending { row, begun: false }),
+            if let Some(due) = row.due {
+                self.expect_due(due);
+                continue;
             }
+            let known = arrivals.iter().position(|(lane, _)| *lane.destination() == row.destination);
+            let at = known.unwrap_or_else(|| {
+                arrivals.push((self.lane(&row.destination), Vec::new()));
+                arrivals.len() - 1
+            });
+            arrivals[at].1.push(Sending { row, begun: false });
+        }
+        // At once for each destination: one wake-up, and one large publish instead of many small ones.
+        for (lane, sendings) in arrivals {
+            lane.push(sendings);
         }
     }
 

@@ -7,8 +7,8 @@ use pitcrew::{
     message::wire::{Prefix, Raw, to_raw},
     store::Destination,
     transport::{
-        Consumer, Content, Delivery, Depth, Promises, PublishError, Published, Room, Sending, Settle, Subscription,
-        Transport, TransportError,
+        Consumer, Content, Delivery, Depth, Endpoints, Promises, PublishError, Published, Room, Sending, Settle,
+        Subscription, Transport, TransportError,
     },
 };
 use std::{
@@ -132,12 +132,13 @@ impl Transport for Broker {
             row_per_subscription: false,
             keeps_rows: false,
             longest_delay: Duration::ZERO,
+            dead_letter_channel: false,
             max_bytes: usize::MAX,
             delay_accuracy: Duration::from_millis(500),
         }
     }
 
-    async fn declare(&self, _: &[Subscription]) -> Result<(), TransportError> {
+    async fn declare(&self, _: &Endpoints) -> Result<(), TransportError> {
         Ok(())
     }
 

@@ -77,6 +77,15 @@ pub(crate) async fn effect(database: &Database, size: Size, report: &mut Report)
     Ok(())
 }
 
+/// The worker's arm of [`effect`] alone.
+pub(crate) async fn worker(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
+    report.cell("worker", "the worker's arm of `effect` alone");
+    for round in 1..=size.rounds {
+        report.arm(round, "worker, documents", arms::worker(database, Effect::Document, size.messages).await?);
+    }
+    Ok(())
+}
+
 /// One message at a time on an idle system, against one bare transaction of the same rows, in turn.
 pub(crate) async fn lone(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
     report.cell("lone", "one message alone on an idle worker, from receipt to ack, against one bare transaction");

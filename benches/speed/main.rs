@@ -28,6 +28,7 @@ Cells (default: all of them):
   large    `effect` on an inbox of 1,000,000 rows against an empty one                                   (Postgres)
   sqlite   `effect` and `waiting` on a SQLite file: stated, nothing to be compared with
   start    a process from its beginning to its first message, on SQLite
+  worker   the worker's arm of `effect` alone, for a profiler; only when it is named                     (Postgres)
 
 Options:
   --rounds N     every arm so many times, in turn; the verdict is the median [default: 5]
@@ -47,7 +48,7 @@ Examples:
 Each arm works in a schema of its own and takes it away. Ratios are what counts: the arms of a round run one after another
 on the same machine, so that what disturbs one disturbs the others too.";
 
-const CELLS: [&str; 6] = ["effect", "lone", "waiting", "large", "sqlite", "start"];
+const CELLS: [&str; 7] = ["effect", "lone", "waiting", "large", "sqlite", "start", "worker"];
 
 struct Asked {
     size: Size,
@@ -108,7 +109,7 @@ fn asked(arguments: &[String]) -> anyhow::Result<Asked> {
         }
     }
     if asked.cells.is_empty() {
-        asked.cells = CELLS.map(str::to_owned).to_vec();
+        asked.cells = CELLS.iter().filter(|cell| **cell != "worker").map(|cell| (*cell).to_owned()).collect();
     }
     Ok(asked)
 }
@@ -132,6 +133,9 @@ async fn run(asked: &Asked) -> anyhow::Result<usize> {
         }
         if wants("large") {
             cells::large(&database, *size, &mut report).await?;
+        }
+        if wants("worker") {
+            cells::worker(&database, *size, &mut report).await?;
         }
         database.end().await?;
     } else {

@@ -41,18 +41,19 @@ impl Shared {
         let mut finished = Vec::with_capacity(group.len());
         let mut tickets = Vec::with_capacity(group.len());
         for Ticket { finished: message, delivery, weight, answer, .. } in group {
-            finished.push(message);
+            finished.push(*message);
             tickets.push((delivery, weight, answer));
         }
         let (answers, in_doubt) = self.commit_or_split(&finished).await;
         fault::at(Point::AfterCommit).await;
-        let mut stored = Vec::with_capacity(finished.len());
+        let (mut left, mut rows) = (Vec::new(), Vec::new());
         let mut settled = Vec::with_capacity(finished.len());
         for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
             let done = match answer {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
-                    stored.push(message);
+                    left.extend(message.row);
+                    rows.extend(message.effects.outbox);
                     Settled::Stored
                 }
                 Some(Ok(Verdict::Duplicate)) => {
@@ -73,10 +74,10 @@ impl Shared {
             settled.push((asked, done));
         }
         fault::at(Point::AfterAck).await;
-        for message in stored {
-            self.relay.forget(message.row);
-            self.relay.take(message.effects.outbox);
+        for row in left {
+            self.relay.forget(Some(row));
         }
+        self.relay.take(rows);
         // Last: an answered walk leaves its lane, and the next of the key must find these rows in the relay before its own.
         for (asked, done) in settled {
             let _ = asked.send(done); // the walk may be gone; the fate stands

@@ -53,7 +53,7 @@ async fn once(relay: &Relay) -> usize {
     }
     let taken = swept.len();
     for swept in swept {
-        relay.lane(&swept.row.destination).push(Sending { row: swept.row, begun: swept.begun });
+        relay.lane(&swept.row.destination).push([Sending { row: swept.row, begun: swept.begun }]);
     }
     if let Ok(Some(due)) = inner.store.next_due().await {
         relay.expect_due_quietly(due);
