@@ -14,7 +14,10 @@ use chrono::{DateTime, Utc};
 use lane::Lane;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -55,6 +58,8 @@ struct Inner {
     lanes: Mutex<HashMap<Destination, Arc<Lane>>>,
     /// Published and confirmed, still in the outbox.
     confirmed: Mutex<Vec<Uuid>>,
+    /// How often a commit took some of those along.
+    taken_along: AtomicU64,
     /// A row becomes due at this time: the sweep need not wait for its tick.
     next_due: Mutex<Option<DateTime<Utc>>>,
     wake_sweep: Notify,
@@ -76,6 +81,7 @@ impl Relay {
             settings,
             lanes: Mutex::default(),
             confirmed: Mutex::default(),
+            taken_along: AtomicU64::default(),
             next_due: Mutex::default(),
             wake_sweep: Notify::new(),
             tasks: TaskTracker::new(),
@@ -132,6 +138,7 @@ impl Relay {
     pub(crate) fn confirmed(&self) -> Vec<Uuid> {
         let mut confirmed = self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = confirmed.len().saturating_sub(4_096);
+        self.0.taken_along.fetch_add(1, Relaxed);
         confirmed.split_off(rest)
     }
 

@@ -32,9 +32,10 @@ use wire::Wire;
 /// A batch, at most, and what must wait before a second commit is worth it.
 const BATCH: usize = 256;
 const WORTH: usize = BATCH / 2;
-/// What an idle worker may ask of its database in a second: two looks of the sweep of two statements each, half a heartbeat, and
-/// a test of the pooled connection before each of them.
-const IDLE_A_SECOND: f64 = 10.0;
+/// Statements of an idle worker in a second: two looks of the sweep, of two statements each, and half a heartbeat.
+const IDLE_STATEMENTS: f64 = 5.0;
+/// With each of them the pool asks its connection twice how it is, when it is taken and when it is given back.
+const IDLE_ROUND_TRIPS: f64 = 3.0 * IDLE_STATEMENTS;
 
 /// What its handler shall do: `document`, `row`, `event`, `fail`, in any combination.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
@@ -229,10 +230,9 @@ async fn a_batch_costs_one_commit_and_seven_round_trips() {
     assert!(b >= 64.0, "a full queue makes large batches, these are of {b:.1}");
     assert!(commits <= 1.1 / b, "{commits} commits a message, in batches of {b}");
     assert!(round_trips <= 7.0 / b, "{round_trips} round trips a message, in batches of {b}");
-    // Confirmed rows went with the commits of others.
-    assert_eq!(log.lone_deletes(), 0);
     // What does not grow with the messages: the chatter of an idle worker, and statements that a connection meets first.
-    assert!(log.alone() as f64 <= IDLE_A_SECOND * (seconds + 1.0), "{} round trips beside, in {seconds} s", log.alone());
+    let beside = log.alone() as f64;
+    assert!(beside <= IDLE_ROUND_TRIPS * (seconds + 1.0), "{beside} round trips beside, in {seconds} s");
     assert!(log.prepared() <= 4 * 8, "{} statements were prepared", log.prepared());
     bed.end().await;
 }
@@ -256,8 +256,7 @@ async fn each_kind_of_row_is_one_statement_and_empty_ones_are_not_sent() {
         bed.broker.push([message(acked as u64, todo)]);
         bed.moved(acked, published).await;
         let log = bed.wire.take();
-        let done: Vec<&str> = log.in_transactions().iter().flat_map(|a| &a.done).map(String::as_str).collect();
-        assert_eq!(done, statements, "{todo:?}");
+        assert_eq!(log.words_in_transactions(), statements, "{todo:?}");
     }
     bed.end().await;
 }
@@ -283,9 +282,8 @@ async fn a_lone_message_never_waits_and_a_second_commit_only_begins_for_many() {
     bed.wire.release();
     bed.moved(2 + WORTH, 0).await;
     let log = bed.wire.take();
-    let inserts: Vec<&str> =
-        log.in_transactions().iter().flat_map(|a| &a.done).map(String::as_str).filter(|d| d.starts_with("INSERT")).collect();
-    let mut inserts: Vec<usize> = inserts.iter().filter_map(|done| done.rsplit(' ').next()?.parse().ok()).collect();
+    let inserts = log.words_in_transactions().into_iter().filter_map(|done| done.strip_prefix("INSERT 0 "));
+    let mut inserts: Vec<usize> = inserts.filter_map(|rows| rows.parse().ok()).collect();
     inserts.sort_unstable();
     assert_eq!(inserts, [1, WORTH], "one commit for the lone one, one for all the others");
     bed.end().await;
@@ -330,11 +328,33 @@ async fn an_idle_worker_asks_little() {
         poll_pause().await;
     }
     let (log, seconds) = (bed.wire.take(), began.elapsed().as_secs_f64());
-    let a_second = log.answers.len() as f64 / seconds;
-    println!("idle: {a_second:.1} round trips a second");
-    assert!(a_second > 0.0, "it looks for rows that nobody owns");
-    assert!(a_second <= IDLE_A_SECOND, "{a_second:.1} round trips a second: {:?}", log.answers);
+    let statements = log.words().len() as f64 / seconds;
+    let round_trips = log.answers.len() as f64 / seconds;
+    println!("idle: {statements:.1} statements and {round_trips:.1} round trips a second");
+    assert!(statements > 0.0, "it looks for rows that nobody owns");
+    assert!(statements <= IDLE_STATEMENTS, "{statements:.1} statements a second: {:?}", log.words());
+    assert!(round_trips <= IDLE_ROUND_TRIPS, "{round_trips:.1} round trips a second");
     assert_eq!(log.in_transactions().len(), 0);
+    bed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirmed_rows_leave_with_the_commits_that_come_anyway() {
+    let Some(bed) = Bed::make(&Desk::open()).await else { return };
+    let (began, mut sent, mut stalls) = (Instant::now(), 0, 0);
+    while began.elapsed() < Duration::from_secs(3) {
+        let turn = Instant::now();
+        bed.broker.push([message(sent as u64, &["event"])]);
+        sent += 1;
+        bed.moved(sent, sent).await;
+        poll_pause().await;
+        // On a machine that stands still for a second a worker has nothing to commit for a second.
+        stalls += usize::from(turn.elapsed() > Duration::from_millis(900));
+    }
+    let log = bed.wire.take();
+    let along = log.words_in_transactions().iter().filter(|done| done.starts_with("DELETE")).count();
+    assert!(along + 2 >= sent - stalls, "{along} of {sent} commits took the event of the one before along");
+    assert!(log.lone_deletes() <= stalls, "{} deletions apart, {stalls} stalls", log.lone_deletes());
     bed.end().await;
 }
 

@@ -16,6 +16,10 @@ use database::Database;
 use report::Report;
 use std::{path::Path, process::ExitCode};
 
+/// The allocator of the worker that ships, for all arms.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const HELP: &str = "\
 Measures the worker against bare loops that do the same work, and checks that nothing was lost or done twice.
 

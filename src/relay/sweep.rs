@@ -6,7 +6,10 @@ use crate::{
     fault::{self, Point},
     transport::Sending,
 };
-use std::{sync::PoisonError, time::Duration};
+use std::{
+    sync::{PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 use tracing::warn;
 
 /// Rows in one transaction of the sweep.
@@ -14,10 +17,10 @@ const PAGE: usize = 512;
 
 /// Looks every tick, and at the moment when a row of this process comes due.
 pub(super) async fn run(relay: Relay) {
-    let mut idle_since = clock::instant();
+    let mut idle = Idle { since: clock::instant(), taken_along: 0 };
     loop {
         let taken = once(&relay).await;
-        delete_confirmed(&relay, &mut idle_since).await;
+        delete_confirmed(&relay, &mut idle).await;
         if taken == PAGE {
             continue; // there is more
         }
@@ -69,19 +72,26 @@ fn pause(relay: &Relay) -> Duration {
     until_due.clamp(Duration::from_millis(5), relay.0.settings.sweep)
 }
 
+/// How long no commit came by that could take confirmed rows along.
+struct Idle {
+    since: clock::Instant,
+    taken_along: u64,
+}
+
 /// Confirmed rows leave with the next commit; after a second without one they get a transaction of their own.
-async fn delete_confirmed(relay: &Relay, idle_since: &mut clock::Instant) {
+async fn delete_confirmed(relay: &Relay, idle: &mut Idle) {
     let waiting = relay.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len();
-    if waiting == 0 {
-        *idle_since = clock::instant();
+    let taken_along = relay.0.taken_along.load(Relaxed);
+    if waiting == 0 || taken_along != idle.taken_along {
+        *idle = Idle { since: clock::instant(), taken_along };
         return;
     }
-    if idle_since.elapsed() < Duration::from_secs(1) {
+    if idle.since.elapsed() < Duration::from_secs(1) {
         return;
     }
     let rows = relay.confirmed();
     if relay.0.store.confirm(&rows).await.is_err() {
         relay.unconfirmed(rows);
     }
-    *idle_since = clock::instant();
+    *idle = Idle { since: clock::instant(), taken_along: relay.0.taken_along.load(Relaxed) };
 }

@@ -16,73 +16,73 @@ use tokio::{
 };
 
 /// One round trip: the client has asked and cannot go on before this.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
     /// What was done, in the server's words: `BEGIN`, `INSERT 0 256`, `COMMIT`. Empty where a statement was only prepared.
-    pub done: Vec<String>,
+    pub(crate) done: Vec<String>,
     /// A transaction is open after it.
-    pub in_transaction: bool,
+    pub(crate) in_transaction: bool,
 }
 
 /// What has gone by.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub(crate) struct Log {
     /// Round trips, without those that open a connection.
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
     /// `BEGIN`s that the client has sent, held back or not.
-    pub begun: usize,
+    pub(crate) begun: usize,
 }
 
 impl Log {
-    /// `COMMIT`s, and statements that wrote something in a transaction of their own.
-    pub fn commits(&self) -> usize {
-        let explicit = self.answers.iter().flat_map(|answer| &answer.done).filter(|done| *done == "COMMIT").count();
-        explicit + self.lone_writes().len()
+    /// `COMMIT`s, and deletions in a transaction of their own: what a message can cause. A heartbeat is neither.
+    pub(crate) fn commits(&self) -> usize {
+        self.words().iter().filter(|done| **done == "COMMIT").count() + self.lone_deletes()
     }
 
-    /// Deletions in a transaction of their own.
-    pub fn lone_deletes(&self) -> usize {
-        self.lone_writes().iter().filter(|done| done.starts_with("DELETE")).count()
-    }
-
-    /// What wrote something in a transaction of its own.
-    fn lone_writes(&self) -> Vec<String> {
+    /// Statements that deleted something in a transaction of their own.
+    pub(crate) fn lone_deletes(&self) -> usize {
         let alone = self.answers.iter().filter(|answer| !answer.in_transaction).flat_map(|answer| &answer.done);
-        let wrote = |done: &&String| {
-            let (verb, rows) = (done.split(' ').next(), done.rsplit(' ').next());
-            matches!(verb, Some("INSERT" | "UPDATE" | "DELETE")) && rows != Some("0")
-        };
-        alone.filter(wrote).cloned().collect()
+        alone.filter(|done| done.starts_with("DELETE") && *done != "DELETE 0").count()
     }
 
     /// Round trips inside transactions, the ends included. What only prepares a statement is done once a connection: not these.
-    pub fn in_transactions(&self) -> Vec<&Answer> {
+    pub(crate) fn in_transactions(&self) -> Vec<&Answer> {
         let ends = |answer: &Answer| answer.done.iter().any(|done| done == "COMMIT" || done == "ROLLBACK");
         self.answers.iter().filter(|a| (a.in_transaction && !a.done.is_empty()) || ends(a)).collect()
     }
 
+    /// What was done in all transactions, statement by statement; those that ran at once are not told apart.
+    pub(crate) fn words_in_transactions(&self) -> Vec<&str> {
+        self.in_transactions().into_iter().flat_map(|answer| &answer.done).map(String::as_str).collect()
+    }
+
+    /// What was done in all.
+    pub(crate) fn words(&self) -> Vec<&str> {
+        self.answers.iter().flat_map(|answer| &answer.done).map(String::as_str).collect()
+    }
+
     /// Statements that were prepared inside transactions.
-    pub fn prepared(&self) -> usize {
+    pub(crate) fn prepared(&self) -> usize {
         self.answers.iter().filter(|answer| answer.in_transaction && answer.done.is_empty()).count()
     }
 
     /// Round trips outside transactions.
-    pub fn alone(&self) -> usize {
+    pub(crate) fn alone(&self) -> usize {
         self.answers.len() - self.in_transactions().len() - self.prepared()
     }
 }
 
 /// The proxy. It ends with the runtime of its test.
-pub struct Wire {
+pub(crate) struct Wire {
     /// Where a store finds it.
-    pub url: String,
+    pub(crate) url: String,
     log: Arc<Mutex<Log>>,
     held: watch::Sender<bool>,
 }
 
 impl Wire {
     /// Before the Postgres at `url`.
-    pub async fn before(url: &str) -> Self {
+    pub(crate) async fn before(url: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let server = PgConnectOptions::from_str(url).expect("the address of a Postgres");
         let port = listener.local_addr().expect("its address").port();
@@ -95,22 +95,22 @@ impl Wire {
     }
 
     /// What has gone by since the last `take`.
-    pub fn take(&self) -> Log {
+    pub(crate) fn take(&self) -> Log {
         std::mem::take(&mut *lock(&self.log))
     }
 
     /// What has gone by, without forgetting it.
-    pub fn look(&self) -> Log {
+    pub(crate) fn look(&self) -> Log {
         lock(&self.log).clone()
     }
 
     /// From now on no question reaches the server.
-    pub fn hold(&self) {
+    pub(crate) fn hold(&self) {
         self.held.send_replace(true);
     }
 
     /// Everything that was held goes on.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.held.send_replace(false);
     }
 }
