@@ -222,6 +222,13 @@ fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Str
     near.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
+/// The same for IDs, of which two that were made at the same time begin alike: a slip of the pen, no more.
+fn did_you_mean_id<'a>(id: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(known, id), known));
+    let near = near.filter(|(slips, _)| *slips <= 3).min();
+    near.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default()
+}
+
 /// Examples in the words of this binary: its name and a command that it handles.
 fn with_examples(mut command: clap::Command, name: &str, ty: &str) -> clap::Command {
     if let Some(help) = command.get_after_help().map(ToString::to_string) {

@@ -131,7 +131,7 @@ impl List {
         }
         rows(&letters).iter().for_each(output::line);
         if letters.len() == self.limit {
-            output::line(format!("the newest {} are shown; --limit shows more", self.limit));
+            output::line(format!("only the newest {}; --limit shows more", self.limit));
         }
         Ok(true)
     }
@@ -189,8 +189,12 @@ pub(super) async fn letters_of(store: &dyn Store, id: &str) -> anyhow::Result<Ve
 /// Why there is no such letter.
 async fn no_letter(store: &dyn Store, id: &str) -> anyhow::Result<String> {
     let all = store.dead_letters(&DeadFilter::default(), MANY).await?;
-    let hint = super::did_you_mean(id, all.iter().map(|letter| letter.key.id.as_str()));
+    let hint = super::did_you_mean_id(id, all.iter().map(|letter| letter.key.id.as_str()));
     Ok(format!("no letter has the ID `{id}`{hint}"))
+}
+
+fn counted(letters: usize) -> String {
+    format!("{letters} {}", if letters == 1 { "letter" } else { "letters" })
 }
 
 fn reasons() -> PossibleValuesParser {

@@ -53,5 +53,5 @@ async fn find(store: &dyn Store, id: String) -> anyhow::Result<(String, History)
 
 async fn nearest(store: &dyn Store, id: &str) -> anyhow::Result<String> {
     let letters = store.dead_letters(&DeadFilter::default(), dead::MANY).await?;
-    Ok(super::did_you_mean(id, letters.iter().map(|letter| letter.key.id.as_str())))
+    Ok(super::did_you_mean_id(id, letters.iter().map(|letter| letter.key.id.as_str())))
 }

@@ -95,15 +95,18 @@ fn listens(topology: &Topology) -> Vec<String> {
 
 impl Migrate {
     pub(super) async fn run(self, globals: &Globals) -> anyhow::Result<bool> {
-        let opened = open_store(&globals.config()?, false).await?;
+        let config = globals.config()?;
+        let (opened, url) = (open_store(&config, false).await?, &config.store.url);
         let migrated = opened.store.migrate().await?;
         opened.store.close().await;
         output::line(if globals.json {
             json!({ "store": opened.store.kind(), "from": migrated.from, "to": migrated.to }).to_string()
         } else if migrated.from == migrated.to {
-            format!("the {} store is at version {} already", opened.store.kind(), migrated.to)
+            format!("{url} is at schema version {} already", migrated.to)
+        } else if migrated.from == 0 {
+            format!("{url} has tables now, of schema version {}", migrated.to)
         } else {
-            format!("the {} store went from version {} to {}", opened.store.kind(), migrated.from, migrated.to)
+            format!("{url} went from schema version {} to {}", migrated.from, migrated.to)
         });
         Ok(true)
     }

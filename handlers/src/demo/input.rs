@@ -1,6 +1,6 @@
 //! Someone's own commands: one structured CloudEvent a line.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use pitcrew::{
     Envelope, Message,
     message::wire::{self, Properties, Raw},
@@ -19,7 +19,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Vec<Envelope>> {
         let at = || format!("{}:{}", file.display(), number + 1);
         let properties = Properties { content_type: Some(wire::STRUCTURED.into()), ..Properties::default() };
         let raw = Raw { properties, body: line.as_bytes().to_vec().into(), ..Raw::default() };
-        let envelope = wire::parse(&raw, "demo").with_context(at)?;
+        let envelope = wire::parse(&raw, "demo").map_err(|error| anyhow!("{}: {error}", at()))?;
         if envelope.ty != GenerateRecommendationBrief::TYPE {
             bail!("{}: the demo works `{}`, not `{}`", at(), GenerateRecommendationBrief::TYPE, envelope.ty);
         }

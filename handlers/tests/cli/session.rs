@@ -17,6 +17,8 @@ pub(crate) struct Session {
     /// IDs in the order in which they were first seen.
     seen: Vec<String>,
     last: String,
+    /// The word before the one that is looked at.
+    previous: String,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 impl Session {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self { directory, transcript: String::new(), seen: Vec::new(), last: String::new() }
+        Self { directory, transcript: String::new(), seen: Vec::new(), last: String::new(), previous: String::new() }
     }
 
     /// The binary in this directory, with nothing of the outer environment that it would read.
@@ -164,6 +166,7 @@ impl Session {
             let tail = word.len() - word.trim_end_matches([':', '.']).len();
             let (word, tail) = word.split_at(word.len() - tail);
             steady.push_str(&self.name_of(between, word, after));
+            self.previous = word.to_owned();
             steady.push_str(tail);
             // An age takes its column, however many digits it has.
             rest = if steady.ends_with("  AGE") { &after[3usize.saturating_sub(word.len())..] } else { after };
@@ -189,9 +192,10 @@ impl Session {
             }
             _ if word.len() == 12 && chrono::NaiveTime::parse_from_str(word, "%H:%M:%S%.3f").is_ok() => "TIME".into(),
             _ if digits(word) && after.starts_with(" ms ") => "N".into(),
+            _ if digits(word) && self.previous == "process" => "PID".into(),
             _ if before.ends_with('…') && word.len() == 6 => "WORKER".into(),
             _ if seconds && before.ends_with("  ") && after.starts_with("  ") => "AGE".into(),
-            _ if before.ends_with("(in ") || (before == " " && after.starts_with(')')) => "SOON".into(),
+            _ if self.previous == "in" && after.starts_with(')') => "SOON".into(),
             _ => word.to_owned(),
         }
     }

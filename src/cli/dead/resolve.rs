@@ -1,6 +1,6 @@
 //! `dead replay` and `dead discard`: what an operator decides, each letter once and in the audit.
 
-use super::{Filter, MANY, OPEN, letters_of, no_letter, reasons};
+use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons};
 use crate::{
     cli::output::{self, Misuse},
     clock,
@@ -186,10 +186,10 @@ impl Decision<'_> {
             let told = json!({ "action": self.verb(), "done": done, "already": chosen.already, "refused": refused });
             return output::line(told.to_string());
         }
-        let (word, letters) = (self.to.word(), if done == 1 { "letter" } else { "letters" });
+        let (word, letters) = (self.to.word(), counted(done));
         match chosen.already {
-            0 => output::line(format!("{word} {done} {letters}")),
-            already => output::line(format!("{word} {done} {letters}; {already} {word} before")),
+            0 => output::line(format!("{word} {letters}")),
+            already => output::line(format!("{word} {letters}; {already} {word} before")),
         }
         if done > 0 && self.to == LetterState::Replayed {
             output::line("a running worker takes what is replayed at once, any other at its start");
@@ -217,10 +217,11 @@ impl Which {
 
 fn confirmed(verb: &str, count: usize) -> anyhow::Result<bool> {
     if !output::is_terminal() {
-        let text = format!("{verb} --all asks before it touches {count} letters, and there is no terminal; add --yes");
+        let text =
+            format!("{verb} --all asks before it touches {}, and there is no terminal; add --yes", counted(count));
         return Err(Misuse(text).into());
     }
-    eprint!("{verb} {count} letters? [y/N] ");
+    eprint!("{verb} {}? [y/N] ", counted(count));
     std::io::stderr().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
