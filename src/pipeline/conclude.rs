@@ -17,6 +17,7 @@ use crate::{
         Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, Purpose, Reason,
     },
 };
+use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 
 impl Pipeline {
@@ -70,12 +71,12 @@ impl Pipeline {
             Next::Dead(reason) => self.dead(work, kind, reason, error),
             Next::Expired => {
                 let mut finished = self.finished(work, Fate::Expired);
-                finished.attempt = Some(self.attempt(work, kind, error));
+                finished.attempt = Some(self.attempt(work, kind, error, finished.at));
                 finished
             }
             Next::At(at) => {
                 let mut finished = self.finished(work, Fate::Retry(at));
-                finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error) });
+                finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error, finished.at) });
                 let mut copy = (*work.envelope).clone();
                 copy.hop = Hop {
                     attempt: hop.attempt + 1,
@@ -95,7 +96,7 @@ impl Pipeline {
 
     pub(super) fn dead(&self, work: &Work, kind: AttemptKind, reason: Reason, error: &str) -> Finished {
         let mut finished = self.rejected(self.finished(work, Fate::Dead(reason)), error);
-        finished.attempt = Some(self.attempt(work, kind, error));
+        finished.attempt = Some(self.attempt(work, kind, error, finished.at));
         finished
     }
 
@@ -176,12 +177,13 @@ impl Pipeline {
         }
     }
 
-    fn attempt(&self, work: &Work, kind: AttemptKind, error: &str) -> Attempt {
+    /// `at` is when its fate was decided: a try, its fate and its letter are one moment, or a timeline would mix them up.
+    fn attempt(&self, work: &Work, kind: AttemptKind, error: &str, at: DateTime<Utc>) -> Attempt {
         Attempt {
             attempt: work.envelope.hop.attempt,
             kind,
             error: printable(error),
-            at: clock::now(),
+            at,
             duration: Duration::ZERO,
             worker: self.shared.worker,
             build: self.shared.build.clone(),

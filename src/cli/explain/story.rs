@@ -212,8 +212,8 @@ fn events(history: &History) -> Vec<Happened> {
     for caused in &history.caused {
         happened(caused.at, format!("its {} is {}", caused.ty, four_words(&caused.fate)), Some(&caused.id));
     }
-    // What one run says of itself is a few microseconds apart, in no order that means anything.
-    events.sort_by_key(|event| event.at.timestamp_millis());
+    // Stable: a try comes before the fate that it led to in the same moment.
+    events.sort_by_key(|event| event.at);
     events
 }
 
