@@ -138,6 +138,8 @@ mod embedded_in_foul_weather {
         what_waits_for_a_newer_build_is_driven_again_by_it
         each_command_has_one_effect
         as_many_run_as_are_allowed_and_no_more
+        two_workers_share_a_channel
+        a_worker_that_joins_or_leaves_changes_nothing
         an_outbox_row_goes_last
     }
 }
