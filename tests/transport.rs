@@ -133,11 +133,8 @@ mod embedded_on_postgres {
 mod embedded_in_foul_weather {
     some! { crate::embedded::in_foul_weather;
         every_message_ends_in_the_same_fate
-        the_same_id_with_another_payload_is_dead_beside_the_first
         a_letter_that_is_replayed_is_done
-        what_waits_for_a_newer_build_is_driven_again_by_it
         each_command_has_one_effect
-        as_many_run_as_are_allowed_and_no_more
         two_workers_share_a_channel
         a_worker_that_joins_or_leaves_changes_nothing
         an_outbox_row_goes_last

@@ -54,7 +54,7 @@ pub(crate) fn on_memory() -> Option<Arc<dyn Bench>> {
 
 /// What a broker does on a bad day, but for the order: that is promised while nothing fails.
 pub(crate) fn in_foul_weather() -> Option<Arc<dyn Bench>> {
-    let weather = Adverse { seed: 7, duplicate: 0.2, lose_ack: 0.2, refuse: 0.2, unroutable: 0.1, reorder: 0.2 };
+    let weather = Adverse { seed: 7, duplicate: 0.2, lose_ack: 0.2, refuse: 0.1, unroutable: 0.05, reorder: 0.2 };
     EmbeddedBench::new(Database::Memory(Arc::new(MemoryStore::new())), weather)
 }
 
