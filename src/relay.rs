@@ -175,3 +175,6 @@ impl Relay {
         sooner
     }
 }
+
+#[cfg(test)]
+mod tests;
