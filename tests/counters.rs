@@ -248,7 +248,10 @@ async fn each_kind_of_row_is_one_statement_and_empty_ones_are_not_sent() {
         (&["document", "row"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "COMMIT"]),
         (&["fail"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "COMMIT"]), // inbox, attempt, letter
         (&["document", "row", "event"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "COMMIT"]),
-        (&["document", "row", "event"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "DELETE 1", "COMMIT"]),
+        (
+            &["document", "row", "event"],
+            &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "DELETE 1", "COMMIT"],
+        ),
     ] {
         bed.wire.take();
         acked += 1;

@@ -73,7 +73,13 @@ impl<'a> Stopwatch<'a> {
 }
 
 /// The bare loop in batches of 256. `ready`: its rows are made beforehand, so that only the database's client is left.
-pub(crate) async fn bare(database: &Database, effect: Effect, n: usize, connections: u32, ready: bool) -> anyhow::Result<Measured> {
+pub(crate) async fn bare(
+    database: &Database,
+    effect: Effect,
+    n: usize,
+    connections: u32,
+    ready: bool,
+) -> anyhow::Result<Measured> {
     let bed = database.bed().await?;
     let texts = Arc::new(Texts::of(&bed.schema, effect));
     let pool = bare::pool(&database.url, &bed, connections).await?;
@@ -92,7 +98,12 @@ pub(crate) async fn bare(database: &Database, effect: Effect, n: usize, connecti
 }
 
 /// The bare loop with one transaction a message.
-pub(crate) async fn single(database: &Database, effect: Effect, n: usize, connections: u32) -> anyhow::Result<Measured> {
+pub(crate) async fn single(
+    database: &Database,
+    effect: Effect,
+    n: usize,
+    connections: u32,
+) -> anyhow::Result<Measured> {
     let bed = database.bed().await?;
     let texts = Arc::new(Texts::of(&bed.schema, effect));
     let pool = bare::pool(&database.url, &bed, connections).await?;

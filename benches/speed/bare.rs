@@ -167,7 +167,8 @@ pub(crate) async fn delete(on: &mut PgConnection, texts: &Texts, sent: &[Uuid]) 
 /// Connections as the store makes them, all of them open.
 pub(crate) async fn pool(url: &str, bed: &Bed, connections: u32) -> anyhow::Result<PgPool> {
     let options = PgConnectOptions::from_str(url)?.application_name(&bed.application_name).options([("jit", "off")]);
-    let pool = PgPoolOptions::new().max_connections(connections).min_connections(connections).connect_with(options).await?;
+    let pool =
+        PgPoolOptions::new().max_connections(connections).min_connections(connections).connect_with(options).await?;
     let mut all = Vec::new();
     for _ in 0..connections {
         all.push(pool.acquire().await?);
@@ -183,7 +184,12 @@ pub(crate) enum Batch {
 }
 
 /// As many lanes as connections; each commits its batches one after another, and deletes what the one before it has sent.
-pub(crate) async fn batches(pool: &PgPool, texts: Arc<Texts>, effect: Effect, lanes: Vec<Vec<Batch>>) -> anyhow::Result<()> {
+pub(crate) async fn batches(
+    pool: &PgPool,
+    texts: Arc<Texts>,
+    effect: Effect,
+    lanes: Vec<Vec<Batch>>,
+) -> anyhow::Result<()> {
     let lane = |batches: Vec<Batch>| {
         let (pool, texts) = (pool.clone(), texts.clone());
         tokio::spawn(async move {

@@ -131,6 +131,7 @@ impl Transport for Broker {
             order_per_key: true,
             row_per_subscription: false,
             keeps_rows: false,
+            keeps_unheard: true,
             longest_delay: Duration::ZERO,
             dead_letter_channel: false,
             max_bytes: usize::MAX,

@@ -37,9 +37,8 @@ impl Database {
         let Ok(url) = std::env::var("PITCREW_POSTGRES_URL") else { return Ok(None) };
         let admin = PgPoolOptions::new().max_connections(2).connect(&url).await.context("reaching Postgres")?;
         let mut lock = PgConnection::connect(&url).await?;
-        let alone: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('pitcrew bench'))")
-            .fetch_one(&mut lock)
-            .await?;
+        let alone: bool =
+            sqlx::query_scalar("select pg_try_advisory_lock(hashtext('pitcrew bench'))").fetch_one(&mut lock).await?;
         ensure!(alone, "another run of this bench is at work in this database; wait for its end");
         let own = format!(
             "drop schema if exists {OWN_SCHEMA} cascade; create schema {OWN_SCHEMA};
@@ -54,7 +53,8 @@ impl Database {
 
     /// What the figures depend on.
     pub(crate) async fn description(&self) -> anyhow::Result<String> {
-        let settings = "select 'Postgres ' || current_setting('server_version') || ', fsync ' || current_setting('fsync')
+        let settings =
+            "select 'Postgres ' || current_setting('server_version') || ', fsync ' || current_setting('fsync')
             || ', synchronous_commit ' || current_setting('synchronous_commit')
             || ', shared_buffers ' || current_setting('shared_buffers')";
         Ok(sqlx::query_scalar(settings).fetch_one(&self.admin).await?)
@@ -118,7 +118,10 @@ impl Database {
             Ok(sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {of}"))).fetch_one(&self.admin).await?)
         };
         let (schema, n) = (&bed.schema, i64::try_from(n)?);
-        ensure!(count(format!("{schema}.inbox where fate = 'done'")).await? == before + n, "{n} inbox rows were to be done");
+        ensure!(
+            count(format!("{schema}.inbox where fate = 'done'")).await? == before + n,
+            "{n} inbox rows were to be done"
+        );
         ensure!(count(format!("{schema}.inbox where fate <> 'done'")).await? == 0, "no other inbox row was to be");
         ensure!(count(format!("{schema}.outbox")).await? == 0, "the outbox was to be empty");
         ensure!(count(format!("{schema}.dead_letter")).await? == 0, "nothing was to be dead");

@@ -58,15 +58,21 @@ impl Report {
             Target::None => (String::new(), ""),
         };
         let (low, high) = rounds.iter().fold((f64::MAX, f64::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
-        let line =
-            format!("{what:<66} {:>10}  {:<22} {wanted:<12} {word}", number(value) + unit, format!("({} … {})", number(low), number(high)));
+        let line = format!(
+            "{what:<66} {:>10}  {:<22} {wanted:<12} {word}",
+            number(value) + unit,
+            format!("({} … {})", number(low), number(high))
+        );
         println!("  => {line}");
         self.lines.push(line);
     }
 
     /// All verdicts once more. The answer: how many targets were missed.
     pub(crate) fn end(self) -> usize {
-        println!("\n== verdicts: the median of all rounds, and the lowest and highest of them  (load {})", machine::load());
+        println!(
+            "\n== verdicts: the median of all rounds, and the lowest and highest of them  (load {})",
+            machine::load()
+        );
         for line in &self.lines {
             println!("  {line}");
         }

@@ -58,12 +58,8 @@ async fn once(waits: bool) -> anyhow::Result<f64> {
     }
     let began = Instant::now();
     let program = std::env::current_exe()?;
-    let mut child: Child = Command::new(program)
-        .arg(CHILD)
-        .arg(&path)
-        .stdout(std::process::Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
+    let mut child: Child =
+        Command::new(program).arg(CHILD).arg(&path).stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut lines = BufReader::new(child.stdout.take().context("its output")?).lines();
     let line = lines.next_line().await?;
     let took = began.elapsed().as_secs_f64() * 1e3;

@@ -8,6 +8,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     pitcrew::App::new(car_workers::handlers())
+        .about("The workers of a car platform: recommendation briefs, and who is told about them")
         .command(demo::command(), demo::run)
         .command(demo::worker_command(), demo::work)
         .main()

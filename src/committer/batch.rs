@@ -49,6 +49,11 @@ impl Shared {
         let (mut left, mut rows) = (Vec::new(), Vec::new());
         let mut settled = Vec::with_capacity(finished.len());
         for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
+            if in_doubt && matches!(answer, Some(Ok(Verdict::Duplicate | Verdict::Conflict))) {
+                // Perhaps our own commit whose answer was lost: it changed the inbox and the documents, and its rows stand in the
+                // outbox under our name.
+                self.relay.look_again(&message.effects.outbox);
+            }
             let done = match answer {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
@@ -59,10 +64,6 @@ impl Shared {
                 Some(Ok(Verdict::Duplicate)) => {
                     delivery.ack(Committed { _minted_here: () });
                     self.relay.forget(message.row);
-                    if in_doubt {
-                        // Perhaps our own commit whose answer was lost: then its rows stand in the outbox under our name.
-                        self.relay.look_again(&message.effects.outbox);
-                    }
                     Settled::Duplicate
                 }
                 Some(Ok(Verdict::Conflict)) => Settled::Back(Why::Conflict, delivery, weight),
@@ -117,11 +118,12 @@ impl Shared {
             let error = match self.store.commit(&batch).await {
                 Ok(verdicts) => {
                     backoff.is_over();
+                    self.relay.deleted(&confirmed);
                     return Ok(Some(verdicts));
                 }
                 Err(error) => error,
             };
-            self.relay.unconfirmed(confirmed);
+            self.relay.undeleted(confirmed);
             match error {
                 StoreError::Refused(why) => return Err(format!("{why:#}")),
                 StoreError::Busy(_) => backoff.busy().await,

@@ -235,7 +235,9 @@ pub(crate) fn holds_nul(json: &str) -> bool {
     // Most texts have no backslash at all, and that is found out faster.
     // An escaped backslash before `u0000` is no escape of a NUL: an odd number of backslashes is.
     json.as_bytes().contains(&b'\\')
-        && json.match_indices("\\u0000").any(|(at, _)| json[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0)
+        && json
+            .match_indices("\\u0000")
+            .any(|(at, _)| json[..at].bytes().rev().take_while(|b| *b == b'\\').count() % 2 == 0)
 }
 
 #[cfg(test)]

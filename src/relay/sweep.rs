@@ -6,10 +6,7 @@ use crate::{
     fault::{self, Point},
     transport::Sending,
 };
-use std::{
-    sync::{PoisonError, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::PoisonError, time::Duration};
 use tracing::warn;
 
 /// Rows in one transaction of the sweep.
@@ -80,8 +77,10 @@ struct Idle {
 
 /// Confirmed rows leave with the next commit; after a second without one they get a transaction of their own.
 async fn delete_confirmed(relay: &Relay, idle: &mut Idle) {
-    let waiting = relay.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len();
-    let taken_along = relay.0.taken_along.load(Relaxed);
+    let (waiting, taken_along) = {
+        let confirmed = relay.confirmations();
+        (confirmed.waiting.len(), confirmed.taken_along)
+    };
     if waiting == 0 || taken_along != idle.taken_along {
         *idle = Idle { since: clock::instant(), taken_along };
         return;
@@ -90,8 +89,9 @@ async fn delete_confirmed(relay: &Relay, idle: &mut Idle) {
         return;
     }
     let rows = relay.confirmed();
-    if relay.0.store.confirm(&rows).await.is_err() {
-        relay.unconfirmed(rows);
+    match relay.0.store.confirm(&rows).await {
+        Ok(()) => relay.deleted(&rows),
+        Err(_) => relay.undeleted(rows),
     }
-    *idle = Idle { since: clock::instant(), taken_along: relay.0.taken_along.load(Relaxed) };
+    *idle = Idle { since: clock::instant(), taken_along: taken_along + 1 };
 }
