@@ -92,7 +92,7 @@ impl Database {
              select at, substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || '-7000-8000-' || lpad(to_hex(n), 12, '0'), '/shop',
                sha256(n::text::bytea), at, 's' || n, 'bench.Work', 1, 'done', 'bench.Work', 1, 0.01, gen_random_uuid(), '0.1.0',
                null
-             from (select n, day + n * (now() - day) / ($1 + 1) at,
+             from (select n, day + n * (now() - day) / ($1 + 1) as at,
                  lpad(to_hex((extract(epoch from day + n * (now() - day) / ($1 + 1)) * 1000)::int8), 12, '0') hex
                from generate_series(1, $1) n, date_trunc('day', now(), 'UTC') day) m"
         );
