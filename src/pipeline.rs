@@ -122,7 +122,12 @@ impl Pipeline {
         let walks = TaskTracker::new();
         let mut pause = Duration::from_millis(100);
         while !self.shared.stop.is_cancelled() {
-            let error = match self.shared.transport.subscribe(&self.subscription).await {
+            let subscribed = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => break,
+                subscribed = self.shared.transport.subscribe(&self.subscription) => subscribed,
+            };
+            let error = match subscribed {
                 Ok(consumer) => {
                     pause = Duration::from_millis(100);
                     self.receive(consumer, &walks).await
