@@ -43,9 +43,6 @@ const AT_START: Duration = Duration::from_secs(10);
 /// A subscription waits so long at a time.
 const TO_CONSUME: Duration = Duration::from_secs(3_600);
 
-/// 4.x takes no larger message unless told to.
-const MOST_BYTES: usize = 16 << 20;
-
 /// Acks and the end of what is held may take so long at the end.
 const TO_CLOSE: Duration = Duration::from_secs(5);
 
@@ -171,11 +168,13 @@ impl Transport for RabbitMq {
         Promises {
             order_per_key: true,
             row_per_subscription: false,
+            keeps_unheard: false,
             keeps_rows: false,
             longest_delay: Duration::from_secs(365 * 86_400),
             dead_letter_channel: true,
-            max_bytes: MOST_BYTES,
-            delay_accuracy: Duration::from_millis(250),
+            max_bytes: publisher::MOST_BYTES,
+            // Measured: a hundredth of that. Thousands that come due at once are moved one after another.
+            delay_accuracy: Duration::from_secs(1),
         }
     }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, LongString, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 
 /// Persistent: a queue on disk with messages that are not would lose them all the same.
@@ -110,19 +110,6 @@ fn decimal(value: u32, scale: u8) -> String {
     let digits = format!("{value:0>width$}", width = usize::from(scale) + 1);
     let (whole, fraction) = digits.split_at(digits.len() - usize::from(scale));
     if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") }
-}
-
-/// The text of an argument or header that is a string.
-pub(super) fn text_of(value: Option<&AMQPValue>) -> Option<String> {
-    match value? {
-        AMQPValue::LongString(text) => Some(long(text)),
-        AMQPValue::ShortString(text) => Some(text.as_str().to_owned()),
-        _ => None,
-    }
-}
-
-fn long(text: &LongString) -> String {
-    String::from_utf8_lossy(text.as_bytes()).into_owned()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::{
     super::Settle,
-    ledger::{Ledger, Order},
+    ledger::{Ledger, Order, PATIENCE},
 };
 use crate::clock;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -77,8 +77,8 @@ impl Settle for Life {
     }
 }
 
-/// Sends the frames of one life until its channel is gone; or, after its consumer was dropped, until nothing is held any more or
-/// the transport closes. Then the channel is closed: the broker has taken every ack that was sent before that.
+/// Sends the frames of one life until its channel is gone, until the transport closes, or after its consumer was dropped until
+/// nothing is held any more. Then the channel is closed: the broker has taken every ack that was sent before that.
 pub(super) async fn run(
     life: Arc<Life>,
     channel: Channel,
@@ -88,11 +88,14 @@ pub(super) async fn run(
     let mut sent: FuturesUnordered<BoxFuture<'static, lapin::Result<()>>> = FuturesUnordered::new();
     let mut ending = false;
     loop {
-        let due = life.lock().as_mut().map(|ledger| (ledger.due(clock::instant()), ledger.held()));
+        let closing_now = closing.is_cancelled();
+        // At the end there is no hole worth waiting for.
+        let now = clock::instant() + if closing_now { PATIENCE } else { Duration::ZERO };
+        let due = life.lock().as_mut().map(|ledger| (ledger.due(now), ledger.held()));
         let Some(((orders, again), held)) = due else { return };
         // In this order on the wire: each future sends its frame when it is first polled, and they are polled as they were pushed.
         sent.extend(orders.into_iter().map(|order| frame(channel.clone(), order)));
-        if ending && (held == 0 || closing.is_cancelled()) {
+        if closing_now || (ending && held == 0) {
             break;
         }
         let again = async {
@@ -114,7 +117,7 @@ pub(super) async fn run(
                 ending = true;
                 give_back(&life, &channel, leftover).await;
             }
-            () = closing.cancelled(), if ending => {}
+            () = closing.cancelled() => {}
         }
     }
     while sent.next().await.is_some() {}

@@ -40,7 +40,7 @@ pub(super) struct Listener {
     ready: BTreeMap<u64, Message>,
     next: u64,
     left: mpsc::UnboundedSender<Leftover>,
-    tasks: TaskTracker,
+    ground: Ground,
 }
 
 /// What every listener of a transport is given.
@@ -61,7 +61,7 @@ impl Listener {
         let prefetch = Prefetch::new(least, clock::instant());
         let consumer = consume(channel.clone(), queue.clone(), prefetch.now()).await?;
         let (life, (left, leftovers)) = (Life::new(), mpsc::unbounded_channel());
-        ground.tasks.spawn(life::run(life.clone(), channel.clone(), leftovers, ground.closing));
+        ground.tasks.spawn(life::run(life.clone(), channel.clone(), leftovers, ground.closing.clone()));
         Ok(Self {
             queue,
             channel,
@@ -73,7 +73,7 @@ impl Listener {
             ready: BTreeMap::new(),
             next: 1,
             left,
-            tasks: ground.tasks,
+            ground,
         })
     }
 
@@ -86,7 +86,7 @@ impl Listener {
             if let Ok(Ok(consumer)) = made {
                 self.leaving = self.current.replace(consumer);
                 let (channel, tag) = (self.channel.clone(), self.leaving.as_ref().map(lapin::Consumer::tag));
-                self.tasks.spawn(async move {
+                self.ground.tasks.spawn(async move {
                     if let Some(tag) = tag {
                         let _ = channel.basic_cancel(tag, BasicCancelOptions::default()).await;
                     }
@@ -180,7 +180,12 @@ fn delivery(message: Message, life: Arc<Life>) -> Delivery {
 impl Consumer for Listener {
     async fn receive(&mut self, room: Room) -> Result<Vec<Delivery>, TransportError> {
         loop {
-            std::future::poll_fn(|cx| self.poll(cx)).await?;
+            let closing = self.ground.closing.clone();
+            tokio::select! {
+                biased;
+                () = closing.cancelled() => return Err(TransportError::Closed),
+                arrived = std::future::poll_fn(|cx| self.poll(cx)) => arrived?,
+            }
             self.adapt(room);
             let taken = self.take(room);
             if !taken.is_empty() {

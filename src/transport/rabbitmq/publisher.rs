@@ -35,6 +35,9 @@ pub(super) struct Route {
     pub(super) key: String,
 }
 
+/// 4.x takes no larger message unless told to.
+pub(super) const MOST_BYTES: usize = 16 << 20;
+
 type Answer = Result<Published, PublishError>;
 
 /// Channels by destination: an error ends a channel with all that is in flight on it, and must not touch other destinations.
@@ -141,6 +144,9 @@ impl Sent {
 async fn send(channel: &Channel, sending: &Sending, route: Result<Route, PublishError>) -> Result<Sent, PublishError> {
     let Route { exchange, key } = route?;
     let envelope = &sending.row.envelope;
+    if envelope.data.len() > MOST_BYTES {
+        return Err(PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())));
+    }
     let too_large = || PublishError::Permanent("its headers are larger than a frame".into());
     let properties = convert::properties(envelope).ok_or_else(too_large)?;
     let name = |text: String| {
