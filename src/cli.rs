@@ -50,7 +50,7 @@ pub struct Globals {
     /// Also read pitcrew.PROFILE.toml beside it
     #[arg(long, global = true)]
     pub profile: Option<String>,
-    /// The broker: embedded
+    /// The broker: embedded or amqp://USER:PASSWORD@HOST:5672/VHOST
     #[arg(long, global = true, value_name = "URL")]
     pub broker: Option<String>,
     /// The store: sqlite:PATH or postgres://USER@HOST/DATABASE
@@ -201,7 +201,7 @@ fn log_to_stderr(globals: &Globals, default: &str) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn"));
+    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=error"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 Examples:
   car-worker run                                      SQLite in ./pitcrew.db, the embedded broker
   car-worker run --store postgres://app@db/cars       several of these may run at once
+  car-worker run --broker amqp://app:secret@mq/cars   RabbitMQ, vhost `cars`
   car-worker run --channel car.commands               this channel only")]
 pub(super) struct Run {
     /// Work this channel only; may be given several times
