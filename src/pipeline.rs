@@ -4,6 +4,7 @@
 //! lane; `walk` is one task per message. Every delivery ends in exactly one fate, or is dropped unsettled and comes again.
 
 mod admit;
+mod collect;
 mod conclude;
 mod decode;
 mod handle;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
     pub(crate) payload_limit: usize,
     pub(crate) inbox_retention: Duration,
+    /// How long a delivery may be held.
+    pub(crate) ack_timeout: Duration,
     /// Read by every handler, written by one that has to run alone because it may kill its worker.
     pub(crate) solo: RwLock<()>,
     /// Nothing begins any more.
@@ -128,9 +131,22 @@ impl Pipeline {
                 subscribed = self.shared.transport.subscribe(&self.subscription) => subscribed,
             };
             let error = match subscribed {
-                Ok(consumer) => {
+                Ok(mut consumer) => {
                     pause = Duration::from_millis(100);
-                    self.receive(consumer, &walks).await
+                    // The store is away: before the broker takes back what is held, and breaks the channel, it is given back.
+                    let absence = &self.shared.committer.absence;
+                    let received = tokio::select! {
+                        biased;
+                        () = absence.longer_than(self.shared.ack_timeout / 2) => None,
+                        received = self.receive(&mut *consumer, &walks) => Some(received),
+                    };
+                    let Some(received) = received else {
+                        let subscription = &self.subscription.name;
+                        warn!(%subscription, "the store is away for long: what is held goes back to the broker");
+                        consumer.hand_back().await;
+                        tokio::select! { biased; () = self.shared.stop.cancelled() => break, () = absence.is_over() => continue }
+                    };
+                    received
                 }
                 Err(error) => Err(error),
             };
@@ -148,7 +164,7 @@ impl Pipeline {
     }
 
     /// receive → decode, in order of receipt; then each message goes its own way.
-    async fn receive(self: &Arc<Self>, mut from: Box<dyn Consumer>, walks: &TaskTracker) -> Result<(), TransportError> {
+    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer, walks: &TaskTracker) -> Result<(), TransportError> {
         let stop = &self.shared.stop;
         loop {
             let batch = tokio::select! {

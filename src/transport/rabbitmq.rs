@@ -43,6 +43,9 @@ const AT_START: Duration = Duration::from_secs(10);
 /// A subscription waits so long at a time.
 const TO_CONSUME: Duration = Duration::from_secs(3_600);
 
+/// Dead letters that are collected at once.
+const DEAD_AT_ONCE: usize = 64;
+
 /// Acks and the end of what is held may take so long at the end.
 const TO_CLOSE: Duration = Duration::from_secs(5);
 
@@ -152,6 +155,22 @@ impl RabbitMq {
         })
     }
 
+    async fn listen(&self, to: &Subscription, queue: Arc<str>, least: usize) -> Result<Listener, TransportError> {
+        let connection = self.consuming.connection(TO_CONSUME, false).await?;
+        let dead = queue != to.name;
+        let ground = || Ground { tasks: self.lives.clone(), closing: self.closing.clone(), dead };
+        let listener = match Listener::open(&connection, queue.clone(), least, ground()).await {
+            // Somebody deleted the queue: made again, with all that belongs to it.
+            Err(error) if trouble::code(&error) == Some(trouble::NOT_FOUND) => {
+                let endpoints = Endpoints { subscriptions: vec![to.clone()], channels: Vec::new() };
+                self.make(&topology::items(&endpoints).map_err(TransportError::Unfit)?).await?;
+                Listener::open(&connection, queue.clone(), least, ground()).await
+            }
+            opened => opened,
+        };
+        listener.map_err(|error| trouble::operating(&format!("consume from `{queue}`"), &error))
+    }
+
     async fn make(&self, items: &[topology::Item]) -> Result<(), TransportError> {
         let connection = self.consuming.connection(AT_START, false).await?;
         declare::all(&connection, items, self.options.declare).await
@@ -191,22 +210,14 @@ impl Transport for RabbitMq {
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
-        let connection = self.consuming.connection(TO_CONSUME, false).await?;
-        let name = &subscription.name;
         let concurrency = self.options.concurrency.get(&*subscription.channel);
         let least = 2 * concurrency.copied().unwrap_or(self.options.default_concurrency);
-        let ground = || Ground { tasks: self.lives.clone(), closing: self.closing.clone() };
-        let listener = match Listener::open(&connection, name.clone(), least, ground()).await {
-            // Somebody deleted the queue: made again, with all that belongs to it.
-            Err(error) if trouble::code(&error) == Some(trouble::NOT_FOUND) => {
-                let endpoints = Endpoints { subscriptions: vec![subscription.clone()], channels: Vec::new() };
-                self.make(&topology::items(&endpoints).map_err(TransportError::Unfit)?).await?;
-                Listener::open(&connection, name.clone(), least, ground()).await
-            }
-            opened => opened,
-        };
-        let listener = listener.map_err(|error| trouble::operating(&format!("consume from `{name}`"), &error))?;
-        Ok(Box::new(listener))
+        Ok(Box::new(self.listen(subscription, subscription.name.clone(), least).await?))
+    }
+
+    async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {
+        let dead = topology::dead_queue(&subscription.name).into();
+        Ok(Some(Box::new(self.listen(subscription, dead, DEAD_AT_ONCE).await?)))
     }
 
     async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>> {

@@ -9,6 +9,7 @@ use tokio::{
 /// Forwards to one address until it is dropped.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
+    address: String,
     cut: Arc<Notify>,
     accepting: tokio::task::JoinHandle<()>,
 }
@@ -17,33 +18,50 @@ impl Proxy {
     pub(crate) async fn to(address: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let (port, cut) = (listener.local_addr().expect("it has an address").port(), Arc::new(Notify::new()));
-        let cutting = cut.clone();
-        let accepting = tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let (cut, address) = (cutting.clone(), address.clone());
-                tokio::spawn(async move {
-                    let Ok(mut broker) = TcpStream::connect(address).await else { return };
-                    let _ = client.set_nodelay(true);
-                    let _ = broker.set_nodelay(true);
-                    tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut client, &mut broker) => {}
-                        () = cut.notified() => {}
-                    }
-                });
-            }
-        });
-        Self { port, cut, accepting }
+        let accepting = tokio::spawn(forward(listener, address.clone(), cut.clone()));
+        Self { port, address, cut, accepting }
     }
 
     /// Ends all connections there are; new ones are taken.
     pub(crate) fn cut(&self) {
         self.cut.notify_waiters();
     }
+
+    /// Ends all connections, and takes none until [`accept`](Self::accept).
+    pub(crate) fn refuse(&self) {
+        self.accepting.abort();
+        self.cut();
+    }
+
+    /// Takes connections again, on the same port.
+    pub(crate) async fn accept(&mut self) {
+        let listener = loop {
+            match TcpListener::bind(("127.0.0.1", self.port)).await {
+                Ok(listener) => break listener,
+                Err(_) => pitcrew::testing::poll_pause().await, // the aborted task has not let go of it yet
+            }
+        };
+        self.accepting = tokio::spawn(forward(listener, self.address.clone(), self.cut.clone()));
+    }
+}
+
+async fn forward(listener: TcpListener, address: String, cutting: Arc<Notify>) {
+    while let Ok((mut client, _)) = listener.accept().await {
+        let (cut, address) = (cutting.clone(), address.clone());
+        tokio::spawn(async move {
+            let Ok(mut server) = TcpStream::connect(address).await else { return };
+            let _ = client.set_nodelay(true);
+            let _ = server.set_nodelay(true);
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                () = cut.notified() => {}
+            }
+        });
+    }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.accepting.abort();
-        self.cut();
+        self.refuse();
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Envelope,
     message::wire::{self, Prefix, Properties, Raw},
+    transport::Burial,
 };
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -71,6 +72,21 @@ pub(super) fn raw(properties: &BasicProperties, body: Vec<u8>) -> Raw {
         },
         body: body.into(),
     }
+}
+
+/// The broker's own note of the last time that it buried this message.
+pub(super) fn burial(properties: &BasicProperties) -> Option<Burial> {
+    let AMQPValue::FieldArray(deaths) = properties.headers().as_ref()?.inner().get("x-death")? else { return None };
+    let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
+    let text = |key| match last.inner().get(key) {
+        Some(AMQPValue::LongString(text)) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        _ => String::new(),
+    };
+    let count = match last.inner().get("count") {
+        Some(AMQPValue::LongLongInt(count)) => count.unsigned_abs(),
+        _ => 1,
+    };
+    Some(Burial { reason: text("reason"), queue: text("queue"), count })
 }
 
 /// A typed value as its text. Arrays and tables are none of an attribute's types: only brokers write them.

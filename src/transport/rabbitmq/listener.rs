@@ -47,6 +47,8 @@ pub(super) struct Listener {
 pub(super) struct Ground {
     pub(super) tasks: TaskTracker,
     pub(super) closing: CancellationToken,
+    /// It listens to a Dead Letter Channel. Elsewhere a burial is the end of a delay, and says nothing.
+    pub(super) dead: bool,
 }
 
 impl Listener {
@@ -134,7 +136,7 @@ impl Listener {
                 break; // the channel is gone; the stream says so next
             }
             self.next += 1;
-            taken.push(delivery(message, self.life.clone()));
+            taken.push(delivery(message, self.life.clone(), self.ground.dead));
         }
         taken
     }
@@ -170,10 +172,13 @@ async fn consume(channel: Channel, queue: Arc<str>, prefetch: u16) -> Result<lap
     channel.basic_consume((&*queue).into(), "".into(), options, FieldTable::default()).await
 }
 
-fn delivery(message: Message, life: Arc<Life>) -> Delivery {
+fn delivery(message: Message, life: Arc<Life>, dead: bool) -> Delivery {
     let Message { delivery_tag, redelivered, properties, data, .. } = message;
+    let burial = dead.then(|| convert::burial(&properties)).flatten();
     let content = Content::Raw(Arc::new(convert::raw(&properties, data)));
-    Delivery::new(content, redelivered, None, life, delivery_tag)
+    let mut delivery = Delivery::new(content, redelivered, None, life, delivery_tag);
+    delivery.buried = burial;
+    delivery
 }
 
 #[async_trait]
@@ -192,6 +197,12 @@ impl Consumer for Listener {
                 return Ok(taken);
             }
         }
+    }
+
+    /// By closing the channel: at once for all of it, and the broker counts one delivery more, not one for each frame.
+    async fn hand_back(self: Box<Self>) {
+        self.life.end();
+        let _ = self.channel.close(200, "handed back".into()).await;
     }
 }
 
