@@ -126,12 +126,7 @@ impl Committer {
         let (counters, absence) = (Arc::<Counters>::default(), Arc::<Absence>::default());
         let shared =
             batch::Shared { store, relay, worker, counters: counters.clone(), give_up, absence: absence.clone() };
-        let run = Run {
-            shared: Arc::new(shared),
-            limits,
-            tickets,
-            waiting: Vec::new(),
-        };
+        let run = Run { shared: Arc::new(shared), limits, tickets, waiting: Vec::new() };
         (Self { queue, counters, absence }, tokio::spawn(run.run()))
     }
 

@@ -56,7 +56,9 @@ impl Pipeline {
         let weight = room.take(delivery.weight());
         let parsed = match &delivery.content {
             Content::Parsed(envelope) => Ok(envelope.clone()),
-            Content::Raw(raw) => wire::parse(raw, &self.subscription.channel).map(Arc::new).map_err(|error| (raw, error)),
+            Content::Raw(raw) => {
+                wire::parse(raw, &self.subscription.channel).map(Arc::new).map_err(|error| (raw, error))
+            }
         };
         let finished = match (parsed, &delivery.buried) {
             (Ok(envelope), None) if is_our_copy(&envelope) => {

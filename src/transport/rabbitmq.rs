@@ -102,9 +102,9 @@ impl RabbitMq {
     /// # Errors
     /// It is no such URL. It is not shown: it may hold a password.
     pub fn new(url: &str, options: Options) -> Result<Self, TransportError> {
-        let mut uri: AMQPUri = url
-            .parse()
-            .map_err(|_| TransportError::Unfit("the url of the transport is no amqp://user:password@host:5672/vhost".into()))?;
+        let mut uri: AMQPUri = url.parse().map_err(|_| {
+            TransportError::Unfit("the url of the transport is no amqp://user:password@host:5672/vhost".into())
+        })?;
         // Without a path the broker's default vhost is meant, as every other client reads it.
         if uri.vhost.is_empty() {
             uri.vhost = "/".into();

@@ -1,5 +1,7 @@
 //! Opens what the config names.
 
+#[cfg(feature = "rabbitmq")]
+use crate::transport::rabbitmq;
 use crate::{
     config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
     store::{
@@ -10,8 +12,6 @@ use crate::{
     },
     transport::{Transport, embedded::Embedded},
 };
-#[cfg(feature = "rabbitmq")]
-use crate::transport::rabbitmq;
 use anyhow::{Context as _, bail};
 use std::sync::Arc;
 

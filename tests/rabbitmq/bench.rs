@@ -58,7 +58,8 @@ fn parts(url: &str) -> (String, String, String) {
     let (user, host) = rest.rsplit_once('@').map_or(("", rest), |(user, host)| (user, host));
     let (address, path) = host.find(['/', '?']).map_or((host, ""), |at| host.split_at(at));
     let user = if user.is_empty() { String::new() } else { format!("{user}@") };
-    let address = if address.contains(':') { address.to_owned() } else { format!("{address}:5672") };
+    let port = if scheme.starts_with("postgres") { 5432 } else { 5672 };
+    let address = if address.contains(':') { address.to_owned() } else { format!("{address}:{port}") };
     (format!("{scheme}://{user}"), address, path.to_owned())
 }
 
@@ -172,7 +173,8 @@ impl Bench for RabbitBench {
         let (connection, channel) = client(&self.url).await;
         let mut letters = Vec::new();
         let queue = format!("{}.dead", subscription.name);
-        while let Some(got) = channel.basic_get((*queue).into(), BasicGetOptions { no_ack: true }).await.expect("asks") {
+        while let Some(got) = channel.basic_get((*queue).into(), BasicGetOptions { no_ack: true }).await.expect("asks")
+        {
             letters.push(raw(&got.delivery.properties, got.delivery.data));
         }
         connection.close(200, "read".into()).await.expect("closes");

@@ -92,7 +92,10 @@ async fn a_death_of_our_own_is_one_letter_and_its_copy_is_taken_away(broker: Bro
         poll_pause().await;
     }
     let found = letters(&*rig.store, 3).await;
-    assert!(found.len() == 3 && found.iter().all(|letter| letter.count == 1 && letter.reason == "exhausted"), "{found:?}");
+    assert!(
+        found.len() == 3 && found.iter().all(|letter| letter.count == 1 && letter.reason == "exhausted"),
+        "{found:?}"
+    );
     rig.end().await;
 }
 

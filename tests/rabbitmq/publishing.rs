@@ -11,8 +11,7 @@ use pitcrew::{
     store::{Destination, OutboxRow, Purpose},
     testing::conformance::transport::{Bench, ack},
     transport::{
-        Channel, Content, Endpoints, PublishError, Published, Room, Sending, Subscription, Transport,
-        rabbitmq::Options,
+        Channel, Content, Endpoints, PublishError, Published, Room, Sending, Subscription, Transport, rabbitmq::Options,
     },
 };
 use std::{sync::Arc, time::Duration};
@@ -65,7 +64,8 @@ async fn one_missing_exchange_fails_no_other_destination(broker: Broker) {
         let (sent, lost) = (rows(&to_good, 100), rows(&to_bad, 20));
         let (sent, lost) = tokio::join!(transport.publish(&to_good, &sent), transport.publish(&to_bad, &lost));
         assert_eq!(sent, vec![Ok(Published::Confirmed); 100], "round {round}");
-        let said = |answer: &Result<_, PublishError>| answer.as_ref().is_err_and(|e| e.to_string().contains("exchange"));
+        let said =
+            |answer: &Result<_, PublishError>| answer.as_ref().is_err_and(|e| e.to_string().contains("exchange"));
         assert!(lost.iter().all(said), "{lost:?}");
     }
     transport.close().await;

@@ -86,7 +86,6 @@ pub(crate) fn handlers() -> Handlers {
 pub(crate) struct Rig {
     url: String,
     pub(crate) prefix: String,
-    pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) transport: Arc<dyn Transport>,
     client: Client,
@@ -115,9 +114,9 @@ impl Rig {
         let transport: Arc<dyn Transport> =
             Arc::new(RabbitMq::new(&format!("{url}?heartbeat=2"), Options::default()).expect("a URL"));
         let client = Client::new(store.clone(), &*transport, &handlers(), &config).expect("a client");
-        let worker = Worker::new(config.clone(), handlers()).start(store.clone(), transport.clone()).await;
+        let worker = Worker::new(config, handlers()).start(store.clone(), transport.clone()).await;
         let worker = Some(worker.expect("the worker starts"));
-        Self { url: url.into(), prefix, config, store, transport, client, worker }
+        Self { url: url.into(), prefix, store, transport, client, worker }
     }
 
     pub(crate) fn commands(&self) -> String {

@@ -48,10 +48,9 @@ async fn a_foreign_client_needs_no_library_of_ours(broker: Broker) {
     let events = BasicProperties::default().with_headers(headers);
     // By the channel's exchange, and straight into its queue.
     let (exchange, queue) = (rig.commands(), rig.commands());
-    for (exchange, key, body, properties) in [
-        (&*exchange, Count::TYPE, br#"{"n":1}"#, native),
-        ("", &*queue, br#"{"n":2}"#, events),
-    ] {
+    for (exchange, key, body, properties) in
+        [(&*exchange, Count::TYPE, br#"{"n":1}"#, native), ("", &*queue, br#"{"n":2}"#, events)]
+    {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let sent = channel.basic_publish(exchange.into(), key.into(), options, body, properties).await;
         sent.expect("it is sent").await.expect("it is taken");

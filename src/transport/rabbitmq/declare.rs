@@ -39,6 +39,8 @@ pub(super) async fn all(connection: &Connection, items: &[Item], make: bool) -> 
             Found::Unseen => warn!(item = %item.title(), "it is there; this user may not see its arguments, so they were not verified"),
             Found::Missing if make => match create(connection, item).await {
                 Ok(()) => debug!(item = %item.title(), "declared"),
+                // What could not be made cannot be bound either: one complaint is enough.
+                Err(_) if !refusals.is_empty() && matches!(item, Item::Binding { .. }) => {}
                 Err(TransportError::Unfit(why)) => refusals.push(why),
                 Err(error) => return Err(error),
             },

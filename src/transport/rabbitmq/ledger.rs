@@ -66,7 +66,9 @@ impl Ledger {
 
     fn settle(&mut self, tag: u64, how: Entry) {
         let Some(index) = tag.checked_sub(self.first) else { return };
-        let Some((entry, _)) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) else { return };
+        let Some((entry, _)) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) else {
+            return;
+        };
         if *entry == Entry::Held {
             *entry = how;
             self.held -= 1;

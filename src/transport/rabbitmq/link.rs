@@ -56,7 +56,11 @@ impl Link {
     }
 
     /// The connection, once it is up: waits at most `patience`. To publish, also until the broker takes messages again.
-    pub(super) async fn connection(&self, patience: Duration, to_publish: bool) -> Result<Arc<Connection>, TransportError> {
+    pub(super) async fn connection(
+        &self,
+        patience: Duration,
+        to_publish: bool,
+    ) -> Result<Arc<Connection>, TransportError> {
         if self.0.seen.borrow().state == State::Idle {
             let first = self.0.seen.send_if_modified(|seen| step(seen, Event::Wanted));
             if first {
@@ -65,8 +69,10 @@ impl Link {
         }
         let mut seen = self.0.seen.subscribe();
         let settled = seen.wait_for(|seen| match seen.state {
-            State::Up | State::Closed => true,
-            State::Blocked => !to_publish,
+            State::Closed => true,
+            // One that was just lost is not yet known to be: its supervisor will say so.
+            State::Up => seen.is_alive(),
+            State::Blocked => !to_publish && seen.is_alive(),
             _ => seen.failure.as_ref().is_some_and(|failure| failure.unfit),
         });
         let settled = tokio::time::timeout(patience, settled).await.map(|seen| seen.ok().map(|seen| seen.clone()));
@@ -94,6 +100,12 @@ impl Link {
         if let Some(connection) = connection {
             let _ = tokio::time::timeout(Duration::from_secs(2), connection.close(200, "worker ends".into())).await;
         }
+    }
+}
+
+impl Seen {
+    fn is_alive(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.status().connected())
     }
 }
 
@@ -132,13 +144,18 @@ async fn open(link: &Inner, failures: u32) {
     let Address { uri, tls, name } = &*link.address;
     let opened = async {
         let runtime = lapin::runtime::default_runtime()?;
-        let properties = ConnectionProperties::default().with_connection_name(format!("{name} {}", link.purpose).into());
+        let properties =
+            ConnectionProperties::default().with_connection_name(format!("{name} {}", link.purpose).into());
         Connection::connect_uri_with_config(uri.clone(), properties, tls.clone(), runtime).await
     };
     let error = match tokio::time::timeout(HANDSHAKE, opened).await {
         Ok(Ok(connection)) => {
             let purpose = link.purpose;
-            if failures > 0 { info!(purpose, failures, "RabbitMQ is back") } else { debug!(purpose, "connected to RabbitMQ") }
+            if failures > 0 {
+                info!(purpose, failures, "RabbitMQ is back")
+            } else {
+                debug!(purpose, "connected to RabbitMQ")
+            }
             link.seen.send_modify(|seen| {
                 step(seen, Event::Opened);
                 if seen.state == State::Up {

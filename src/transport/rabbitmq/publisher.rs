@@ -1,7 +1,7 @@
 //! Guaranteed delivery, the broker's half: a row is published when the broker confirmed *and* routed it.
 
 use super::{
-    super::{Published, PublishError, Sending},
+    super::{PublishError, Published, Sending},
     convert,
     link::Link,
     trouble::{self, NOT_FOUND},
@@ -162,9 +162,9 @@ async fn send(channel: &Channel, sending: &Sending, route: Result<Route, Publish
         Err(_elapsed) => return Err(PublishError::Unknown(format!("no confirm within {} s", CONFIRM.as_secs()))),
     };
     let confirmed = !confirmation.is_nack();
-    let with = confirmation.take_message().map(|back| {
-        (id(&back.delivery.properties), format!("{} ({})", back.reply_text, back.reply_code))
-    });
+    let with = confirmation
+        .take_message()
+        .map(|back| (id(&back.delivery.properties), format!("{} ({})", back.reply_text, back.reply_code)));
     Ok(Sent { confirmed, with })
 }
 

@@ -48,7 +48,9 @@ pub(super) fn next(state: State, event: Event) -> State {
         (State::Idle, Event::Wanted) => State::Opening { failures: 0 },
         (State::Down { failures }, Event::PauseOver) => State::Opening { failures },
         (State::Opening { .. }, Event::Opened) => State::Up,
-        (State::Opening { failures }, Event::Refused | Event::Lost) => State::Down { failures: failures.saturating_add(1) },
+        (State::Opening { failures }, Event::Refused | Event::Lost) => {
+            State::Down { failures: failures.saturating_add(1) }
+        }
         // The first attempt comes almost at once: most losses are a restart of something in between.
         (State::Up | State::Blocked, Event::Lost) => State::Down { failures: 0 },
         (State::Up, Event::Blocked) => State::Blocked,

@@ -19,9 +19,19 @@ const NO_LIMIT: i32 = i32::MAX;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
     /// `kind` is AMQP's word: `direct` or `topic`.
-    Exchange { name: String, kind: &'static str },
-    Queue { name: String, arguments: FieldTable },
-    Binding { queue: String, exchange: String, key: String },
+    Exchange {
+        name: String,
+        kind: &'static str,
+    },
+    Queue {
+        name: String,
+        arguments: FieldTable,
+    },
+    Binding {
+        queue: String,
+        exchange: String,
+        key: String,
+    },
 }
 
 /// Everything that these endpoints need, in the order in which it can be made; a queue comes after what it buries into.
@@ -50,7 +60,9 @@ pub(super) fn items(endpoints: &Endpoints) -> Result<Vec<Item>, String> {
         _ => None,
     });
     match twice {
-        Some(name) => Err(format!("`{name}` would be the queue of two things: give the handler or the channel another name")),
+        Some(name) => {
+            Err(format!("`{name}` would be the queue of two things: give the handler or the channel another name"))
+        }
         None => Ok(items),
     }
 }

@@ -39,6 +39,8 @@ pub(super) fn connecting(error: &Error, user: &str, vhost: &str) -> TransportErr
 pub(super) fn operating(what: &str, error: &Error) -> TransportError {
     match reply(error) {
         Some((ACCESS_REFUSED, text)) => TransportError::Unfit(format!("the broker does not permit to {what}: {text}")),
+        // Of the channel, not of the connection: an operator's business, like a queue that is gone or held for too long.
+        Some((NOT_FOUND..=PRECONDITION_FAILED, text)) => TransportError::Unfit(format!("{what}: {text}")),
         Some((_, text)) => TransportError::Away(format!("{what}: {text}")),
         None => TransportError::Away(format!("{what}: {error}")),
     }
