@@ -1,116 +1,13 @@
-//! Conformance of the embedded transport: one test for each case and store, so that a failure names both.
+//! Conformance of the transports: one test for each case, transport and store, so that a failure names all of them.
+//!
+//! The list of cases stands here once; a transport adds a line to `suites!` and a bench of its own under `tests/transport/`.
 
-use async_trait::async_trait;
+#[path = "transport/embedded.rs"]
+mod embedded;
+
 use futures::FutureExt;
-use pitcrew::{
-    clock,
-    message::wire::Raw,
-    sqlx,
-    store::{
-        Store,
-        memory::MemoryStore,
-        postgres::{Options, PostgresStore},
-        sqlite::SqliteStore,
-    },
-    testing::conformance::transport::{self, Bench, Subject},
-    transport::{Subscription, Transport, embedded::Embedded},
-};
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-/// The embedded transport over a store: each connection is a process of its own, and the store is all they share.
-struct EmbeddedBench {
-    prefix: String,
-    database: Database,
-    connected: Mutex<Vec<Arc<Embedded>>>,
-}
-
-/// Where the rows are.
-enum Database {
-    Memory(Arc<MemoryStore>),
-    Sqlite(tempfile::TempDir),
-    /// A schema of its own.
-    Postgres {
-        url: String,
-        schema: String,
-    },
-}
-
-impl EmbeddedBench {
-    fn new(database: Database) -> Option<Arc<dyn Bench>> {
-        let prefix = format!("conformance-{}", clock::uuid_v7().simple());
-        Some(Arc::new(Self { prefix: prefix[..40].into(), database, connected: Mutex::default() }))
-    }
-
-    fn memory() -> Option<Arc<dyn Bench>> {
-        Self::new(Database::Memory(Arc::new(MemoryStore::new())))
-    }
-
-    fn sqlite() -> Option<Arc<dyn Bench>> {
-        Self::new(Database::Sqlite(tempfile::tempdir().expect("a directory for the database")))
-    }
-
-    fn postgres() -> Option<Arc<dyn Bench>> {
-        let Ok(url) = std::env::var("PITCREW_POSTGRES_URL") else {
-            eprintln!("skipped: no Postgres (PITCREW_POSTGRES_URL)");
-            return None;
-        };
-        let schema = format!("conformance_{}", clock::uuid_v7().simple());
-        Self::new(Database::Postgres { url, schema })
-    }
-}
-
-#[async_trait]
-impl Bench for EmbeddedBench {
-    async fn connect(&self) -> Arc<dyn Transport> {
-        let transport = Arc::new(Embedded::default());
-        self.connected.lock().unwrap().push(transport.clone());
-        transport
-    }
-
-    fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    async fn put(&self, subscription: &Subscription, raw: Raw) {
-        let latest = self.connected.lock().unwrap().last().cloned().expect("something is connected");
-        latest.inject(&subscription.name, raw).expect("the subscription is declared");
-    }
-
-    async fn store(&self) -> Arc<dyn Store> {
-        match &self.database {
-            Database::Memory(store) => store.clone(),
-            Database::Sqlite(directory) => {
-                let path = directory.path().join("store.db");
-                let store = SqliteStore::open(path.to_str().expect("a path in UTF-8"), Default::default()).await;
-                Arc::new(store.expect("the file can be opened"))
-            }
-            Database::Postgres { url, schema } => {
-                let options = Options { schema: schema.clone(), ..Default::default() };
-                Arc::new(PostgresStore::connect(url, options).await.expect("Postgres answers"))
-            }
-        }
-    }
-
-    fn shares_store(&self) -> bool {
-        !matches!(self.database, Database::Sqlite(_))
-    }
-
-    fn quiet(&self) -> Duration {
-        Duration::from_millis(50)
-    }
-
-    async fn clear(&self) {
-        let Database::Postgres { url, schema } = &self.database else { return };
-        let pool = sqlx::PgPool::connect(url).await.expect("Postgres answers");
-        let drop = sqlx::AssertSqlSafe(format!("drop schema if exists {schema} cascade"));
-        sqlx::raw_sql(drop).execute(&pool).await.expect("the schema can be dropped");
-        pool.close().await;
-    }
-}
+use pitcrew::testing::conformance::transport::{self, Bench, Subject};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 /// Runs one case on a bench of its own.
 async fn check(case: &str, bench: Option<Arc<dyn Bench>>) {
@@ -124,60 +21,122 @@ async fn check(case: &str, bench: Option<Arc<dyn Bench>>) {
     }
 }
 
-macro_rules! suite {
-    ($($case:ident)*) => {
-        mod memory {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $case() {
-                super::check(stringify!($case), super::EmbeddedBench::memory()).await;
-            })*
-        }
+/// One test a case.
+macro_rules! some {
+    ($bench:path; $($case:ident)*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $case() {
+            crate::check(stringify!($case), $bench()).await;
+        })*
+    };
+}
 
-        /// Adapters run what is listed here, the library says what there is.
+/// One test a case, for all that a list of the library holds.
+macro_rules! tests {
+    ($bench:path; $list:ident; $($case:ident)*) => {
+        some! { $bench; $($case)* }
+
+        /// What is run is listed here; the library says what there is.
         #[test]
         fn every_case_is_run() {
-            let listed = [$(stringify!($case)),*];
-            assert_eq!(listed.to_vec(), Vec::from_iter(transport::CASES.iter().map(|(name, _)| *name)));
+            let known = pitcrew::testing::conformance::transport::$list.iter().map(|(name, _)| *name);
+            assert_eq!([$(stringify!($case)),*].to_vec(), known.collect::<Vec<_>>());
         }
     };
 }
 
-suite! {
-    a_message_comes_as_it_was_sent
-    any_bytes_are_a_payload
-    a_large_message_comes_whole
-    each_message_comes_once
-    what_is_published_before_anybody_listens_waits
-    declaring_again_changes_nothing
-    a_command_goes_to_one_of_two_consumers
-    an_event_goes_to_every_subscription
-    messages_of_one_key_come_in_order
-    what_is_acked_does_not_come_again
-    what_is_released_comes_again_and_is_suspect
-    a_released_message_holds_up_nobody
-    a_dropped_consumer_hands_back_what_nobody_began
-    what_runs_when_its_consumer_is_dropped_can_still_be_acked
-    what_a_closed_transport_held_comes_again_and_is_suspect
-    receive_is_cancel_safe
-    no_more_comes_than_there_is_room_for
-    a_receive_waits_for_one_and_not_for_many
-    without_a_receiver_little_is_held_and_nothing_is_lost
-    a_large_batch_is_confirmed_whole
-    destinations_are_published_to_side_by_side
-    a_subscription_is_reached_by_its_name
-    where_nobody_listens_is_unroutable
-    what_nobody_wants_spares_its_neighbours
-    what_is_too_large_is_refused_for_good_and_spares_its_neighbours
-    a_row_of_a_lost_worker_comes_suspect
-    the_dead_letter_channel_takes_copies_apart_from_the_queue
-    a_delayed_message_comes_in_its_time
-    a_long_delay_holds_up_no_short_one
-    what_is_due_already_comes_at_once
-    close_ends_everything
-    nothing_is_delivered_after_close
-    depth_counts_what_waits
-    after_a_cut_everything_goes_on
-    foreign_bytes_come_as_they_are
-    a_message_of_another_producer_can_be_read
-    foreign_headers_stop_nobody
+/// The contract of a transport itself.
+macro_rules! bare {
+    ($bench:path) => {
+        tests! { $bench; BARE;
+            a_message_comes_as_it_was_sent
+            any_bytes_are_a_payload
+            a_large_message_comes_whole
+            each_message_comes_once
+            what_is_published_before_anybody_listens_waits
+            declaring_again_changes_nothing
+            a_command_goes_to_one_of_two_consumers
+            an_event_goes_to_every_subscription
+            messages_of_one_key_come_in_order
+            what_is_acked_does_not_come_again
+            what_is_released_comes_again_and_is_suspect
+            a_released_message_holds_up_nobody
+            a_dropped_consumer_hands_back_what_nobody_began
+            what_runs_when_its_consumer_is_dropped_can_still_be_acked
+            what_a_closed_transport_held_comes_again_and_is_suspect
+            receive_is_cancel_safe
+            no_more_comes_than_there_is_room_for
+            a_receive_waits_for_one_and_not_for_many
+            without_a_receiver_little_is_held_and_nothing_is_lost
+            a_large_batch_is_confirmed_whole
+            destinations_are_published_to_side_by_side
+            a_subscription_is_reached_by_its_name
+            where_nobody_listens_is_unroutable
+            what_nobody_wants_spares_its_neighbours
+            what_is_too_large_is_refused_for_good_and_spares_its_neighbours
+            a_row_of_a_lost_worker_comes_suspect
+            the_dead_letter_channel_takes_copies_apart_from_the_queue
+            a_delayed_message_comes_in_its_time
+            a_long_delay_holds_up_no_short_one
+            what_is_due_already_comes_at_once
+            close_ends_everything
+            nothing_is_delivered_after_close
+            depth_counts_what_waits
+            after_a_cut_everything_goes_on
+            foreign_bytes_come_as_they_are
+            a_message_of_another_producer_can_be_read
+            foreign_headers_stop_nobody
+        }
+    };
+}
+
+/// Whole workers over it.
+macro_rules! working {
+    ($bench:path) => {
+        tests! { $bench; WORKING;
+            every_message_ends_in_the_same_fate
+            bytes_that_are_no_message_become_one_letter
+            the_same_id_with_another_payload_is_dead_beside_the_first
+            a_letter_that_is_replayed_is_done
+            what_waits_for_a_newer_build_is_driven_again_by_it
+            each_command_has_one_effect
+            a_key_keeps_its_order_through_a_worker
+            as_many_run_as_are_allowed_and_no_more
+            a_shutdown_hands_the_unbegun_to_the_next_worker
+            two_workers_share_a_channel
+            a_worker_that_joins_or_leaves_changes_nothing
+            an_outbox_row_goes_last
+            a_cut_connection_costs_no_message
+            a_command_for_later_comes_in_its_time
+        }
+    };
+}
+
+mod bare_embedded {
+    bare!(crate::embedded::on_memory);
+}
+
+mod embedded_on_memory {
+    working!(crate::embedded::on_memory);
+}
+
+mod embedded_on_sqlite {
+    working!(crate::embedded::on_sqlite);
+}
+
+mod embedded_on_postgres {
+    working!(crate::embedded::on_postgres);
+}
+
+/// What a broker does on a bad day: duplicates, lost acks, refusals, and no order. Order and the count of equal bytes are
+/// promised in fair weather only.
+mod embedded_in_foul_weather {
+    some! { crate::embedded::in_foul_weather;
+        every_message_ends_in_the_same_fate
+        a_letter_that_is_replayed_is_done
+        each_command_has_one_effect
+        two_workers_share_a_channel
+        a_worker_that_joins_or_leaves_changes_nothing
+        an_outbox_row_goes_last
+    }
 }

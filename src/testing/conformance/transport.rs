@@ -1,20 +1,24 @@
 //! Transport Conformance: what a [`Transport`] must do, case by case, alone and under a whole worker.
 //!
 //! A case gets a [`Subject`] on a [`Bench`] of its own and panics when a promise is broken. What a transport does not promise is
-//! not asked of it: the cases read its [`Promises`]. Run each entry of [`CASES`] as a test, so that a failure names the case and
-//! the transport; `docs/transport-authors.md` shows how.
+//! not asked of it: the cases read its [`Promises`]. Run each entry of [`BARE`] and [`WORKING`] as a test, so that a failure
+//! names the case and the transport; `docs/transport-authors.md` shows how.
 
 mod bench;
 mod closing;
 mod delays;
 mod delivering;
 mod ear;
+mod fates;
+mod faulty;
 mod foreign;
 mod publishing;
 mod receiving;
 mod samples;
+mod service;
 mod settling;
 mod subject;
+mod working;
 
 pub use bench::Bench;
 pub use ear::ack;
@@ -29,17 +33,20 @@ pub type Case = fn(Subject) -> LocalBoxFuture<'static, ()>;
 
 /// The case with this name.
 pub fn case(name: &str) -> Option<Case> {
-    CASES.iter().find(|(known, _)| *known == name).map(|(_, case)| *case)
+    BARE.iter().chain(WORKING).find(|(known, _)| *known == name).map(|(_, case)| *case)
 }
 
 macro_rules! cases {
-    ($($part:ident: $($name:ident)*;)*) => {
-        /// All promises, by name. A name is a sentence.
-        pub const CASES: &[(&str, Case)] = &[$($((stringify!($name), |subject| Box::pin($part::$name(subject))),)*)*];
+    ($(#[$about:meta])* $list:ident: $($part:ident: $($name:ident)*;)*) => {
+        $(#[$about])*
+        pub const $list: &[(&str, Case)] =
+            &[$($((stringify!($name), |subject| Box::pin($part::$name(subject))),)*)*];
     };
 }
 
 cases! {
+    /// The contract of [`Transport`] itself, by name. A name is a sentence.
+    BARE:
     delivering:
         a_message_comes_as_it_was_sent
         any_bytes_are_a_payload
@@ -84,4 +91,25 @@ cases! {
         foreign_bytes_come_as_they_are
         a_message_of_another_producer_can_be_read
         foreign_headers_stop_nobody;
+}
+
+cases! {
+    /// A whole worker over the transport: the same fates, attempts and reasons everywhere.
+    WORKING:
+    fates:
+        every_message_ends_in_the_same_fate
+        bytes_that_are_no_message_become_one_letter
+        the_same_id_with_another_payload_is_dead_beside_the_first
+        a_letter_that_is_replayed_is_done
+        what_waits_for_a_newer_build_is_driven_again_by_it;
+    working:
+        each_command_has_one_effect
+        a_key_keeps_its_order_through_a_worker
+        as_many_run_as_are_allowed_and_no_more
+        a_shutdown_hands_the_unbegun_to_the_next_worker
+        two_workers_share_a_channel
+        a_worker_that_joins_or_leaves_changes_nothing
+        an_outbox_row_goes_last
+        a_cut_connection_costs_no_message
+        a_command_for_later_comes_in_its_time;
 }
