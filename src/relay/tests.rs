@@ -28,6 +28,7 @@ impl Transport for Broker {
         Promises {
             order_per_key: true,
             row_per_subscription: false,
+            keeps_unheard: false,
             keeps_rows: false,
             longest_delay: Duration::ZERO,
             dead_letter_channel: false,
@@ -145,6 +146,29 @@ async fn a_destination_that_refuses_delays_no_other() {
     bed.until(|bed| bed.store.outbox().len() == 1).await;
     let history = bed.store.history(&stuck.envelope.id).await.unwrap();
     assert!(history.outbox[0].problem.as_ref().is_some_and(|p| p.contains("full")), "its row tells why it waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_nobody_takes_holds_up_no_other_of_its_destination() {
+    let bed = Bed::make(100, |row, _| match row.key.as_deref() {
+        Some("unheard") => Err(PublishError::Unroutable("no queue is bound".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    bed.commit(&[row("a", Some("unheard")), row("a", Some("unheard"))]).await;
+    let began = clock::instant();
+    for _ in 0..60 {
+        let row = row("a", None);
+        bed.commit(std::slice::from_ref(&row)).await;
+        bed.until(|bed| bed.seen().contains(&row.seq)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "sixty rows took {:?}", began.elapsed());
+    bed.until(|bed| bed.store.outbox().len() == 2).await;
+    bed.relay.drain(Duration::from_secs(3_600)).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "a shutdown does not wait for what waits: {:?}",
+        began.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]

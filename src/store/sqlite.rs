@@ -57,6 +57,7 @@ impl SqliteStore {
         let file = File::parse(path_or_url)?;
         let writer = connect::writer(&file, &options).await?;
         let readers = connect::readers(&file, &options);
+        file.remember()?;
         Ok(Self { file, writer, readers, builds: Mutex::default() })
     }
 
@@ -76,7 +77,11 @@ impl SqliteStore {
 
     /// Waits for its turn to write. Dropped before its commit (error, cancelled caller), it rolls back.
     async fn begin_write(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("begin immediate").await
+        // Before, because a connection may be opened now; afterwards, because it may have taken its time.
+        self.file.check_in_place()?;
+        let transaction = self.writer.begin_with("begin immediate").await?;
+        self.file.check_in_place()?;
+        Ok(transaction)
     }
 
     fn answer<T>(&self, result: sqlx::Result<T>) -> StoreResult<T> {
