@@ -211,7 +211,8 @@ impl Globals {
         let transport: Arc<dyn Transport> = open_transport(&config)?;
         let opened = open_store(&config, false).await?;
         opened.store.migrate().await.context("migrating the store")?;
-        Ok((Client::new(opened.store.clone(), &*transport, handlers, &config)?, opened))
+        let client = Client::new(opened.store.clone(), &*transport, handlers, &config)?;
+        Ok((client.publishing(transport).await, opened))
     }
 }
 

@@ -229,6 +229,8 @@ impl Pipeline {
             };
             let pass = match admission {
                 None => return self.unclaim(&work).await,
+                // The slot was freed by a handler that ended because the worker ends: it is nobody's any more.
+                Some(Admission::Run(_)) if self.shared.stop.is_cancelled() => return self.unclaim(&work).await,
                 Some(Admission::Run(pass)) => pass,
                 Some(Admission::Settle(finished)) => return self.settle(*finished, delivery, weight).await,
             };

@@ -1,4 +1,5 @@
-//! RabbitMQ, the real one: conformance, and what only this broker does. Each test runs on every version that is there.
+//! RabbitMQ, the real one: what only this broker does. Each test runs on every version that is there; what every transport does
+//! is held in `tests/transport.rs`.
 //!
 //! Wants `PITCREW_RABBITMQ_URL` (3.10 or later) and `PITCREW_RABBITMQ4_URL` (4.x); without one its tests say that they are skipped.
 
@@ -24,8 +25,6 @@ use on_each_version;
 
 #[path = "rabbitmq/bench.rs"]
 mod bench;
-#[path = "rabbitmq/conformance.rs"]
-mod conformance;
 #[path = "rabbitmq/dead.rs"]
 mod dead;
 #[path = "rabbitmq/faults.rs"]

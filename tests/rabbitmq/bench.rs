@@ -125,9 +125,9 @@ pub(crate) struct RabbitBench {
 }
 
 impl RabbitBench {
-    pub(crate) async fn on(broker: Broker) -> Option<Arc<Self>> {
+    pub(crate) fn on(broker: Broker) -> Option<Arc<Self>> {
         let url = broker.url()?;
-        let proxy = Proxy::to(address(&url)).await;
+        let proxy = Proxy::to(address(&url));
         let (seen, store) = (Arc::default(), Arc::new(MemoryStore::new()));
         Some(Arc::new(Self { url, proxy, prefix: unique(), seen, store }))
     }

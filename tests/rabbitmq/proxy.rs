@@ -15,8 +15,10 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) async fn to(address: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    pub(crate) fn to(address: String) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        listener.set_nonblocking(true).expect("it can be polled");
+        let listener = TcpListener::from_std(listener).expect("a listener");
         let (port, cut) = (listener.local_addr().expect("it has an address").port(), Arc::new(Notify::new()));
         let accepting = tokio::spawn(forward(listener, address.clone(), cut.clone()));
         Self { port, address, cut, accepting }

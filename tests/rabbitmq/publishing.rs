@@ -48,7 +48,7 @@ fn channel(endpoints: &Endpoints) -> Destination {
 }
 
 async fn one_missing_exchange_fails_no_other_destination(broker: Broker) {
-    let Some(bench) = RabbitBench::on(broker).await else { return };
+    let Some(bench) = RabbitBench::on(broker) else { return };
     let transport = bench.transport(Options::default());
     let (good, bad) = (commands(bench.prefix(), "good"), commands(bench.prefix(), "bad"));
     for endpoints in [&good, &bad] {
@@ -73,7 +73,7 @@ async fn one_missing_exchange_fails_no_other_destination(broker: Broker) {
 }
 
 async fn a_full_queue_refuses_and_takes_again(broker: Broker) {
-    let Some(bench) = RabbitBench::on(broker).await else { return };
+    let Some(bench) = RabbitBench::on(broker) else { return };
     let transport = bench.transport(Options::default());
     let name = format!("{}.full", bench.prefix());
     let (connection, amqp) = client(&broker.url().expect("there is one")).await;
@@ -102,7 +102,7 @@ async fn a_full_queue_refuses_and_takes_again(broker: Broker) {
 
 /// Returns come in any order beside confirms; each must be told to its own row.
 async fn a_return_is_told_to_its_own_row(broker: Broker) {
-    let Some(bench) = RabbitBench::on(broker).await else { return };
+    let Some(bench) = RabbitBench::on(broker) else { return };
     let transport = bench.transport(Options::default());
     let endpoints = commands(bench.prefix(), "mixed");
     transport.declare(&endpoints).await.expect("declares");
@@ -122,7 +122,7 @@ async fn a_return_is_told_to_its_own_row(broker: Broker) {
 }
 
 async fn a_dead_copy_is_for_whoever_binds_a_queue(broker: Broker) {
-    let Some(bench) = RabbitBench::on(broker).await else { return };
+    let Some(bench) = RabbitBench::on(broker) else { return };
     let transport = bench.transport(Options::default());
     let endpoints = commands(bench.prefix(), "mourned");
     transport.declare(&endpoints).await.expect("declares");
@@ -143,7 +143,7 @@ async fn a_dead_copy_is_for_whoever_binds_a_queue(broker: Broker) {
 
 /// 4.x would bury at 20 returns what nobody ever looked at; our limit keeps innocents.
 async fn many_cuts_under_a_full_prefetch_bury_nobody(broker: Broker) {
-    let Some(bench) = RabbitBench::on(broker).await else { return };
+    let Some(bench) = RabbitBench::on(broker) else { return };
     let transport = bench.transport(Options::default());
     let endpoints = commands(bench.prefix(), "cut");
     transport.declare(&endpoints).await.expect("declares");
@@ -175,7 +175,7 @@ async fn many_cuts_under_a_full_prefetch_bury_nobody(broker: Broker) {
 
 /// An exchange that a foreign team made as something else is refused at the start, not at the first publish.
 async fn an_exchange_is_checked_before_the_first_publish(broker: Broker) {
-    let Some(bench) = RabbitBench::on(broker).await else { return };
+    let Some(bench) = RabbitBench::on(broker) else { return };
     let transport = bench.transport(Options::default());
     let to = Destination::Channel(format!("{}.nowhere", bench.prefix()).as_str().into());
     for answer in transport.publish(&to, &rows(&to, 3)).await {

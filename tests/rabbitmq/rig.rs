@@ -26,6 +26,9 @@ pub(crate) struct Count {
     /// The first so many attempts fail.
     #[serde(default)]
     pub(crate) failing: u32,
+    /// How long each attempt takes, in milliseconds.
+    #[serde(default)]
+    pub(crate) takes: u64,
 }
 impl Message for Count {
     type Kind = Command;
@@ -56,6 +59,9 @@ impl Document for Effects {
 }
 
 async fn count(m: Count, cx: &mut Context) -> pitcrew::Result {
+    if m.takes > 0 {
+        tokio::time::sleep(Duration::from_millis(m.takes)).await; // tidy: sleeps, because it is the work that takes so long.
+    }
     if cx.attempt() <= m.failing {
         return Err(anyhow::anyhow!("not yet").into());
     }
@@ -85,7 +91,8 @@ pub(crate) fn handlers() -> Handlers {
 /// A worker with channels of its own.
 pub(crate) struct Rig {
     url: String,
-    pub(crate) prefix: String,
+    prefix: String,
+    pub(crate) config: Config,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) transport: Arc<dyn Transport>,
     client: Client,
@@ -114,9 +121,9 @@ impl Rig {
         let transport: Arc<dyn Transport> =
             Arc::new(RabbitMq::new(&format!("{url}?heartbeat=2"), Options::default()).expect("a URL"));
         let client = Client::new(store.clone(), &*transport, &handlers(), &config).expect("a client");
-        let worker = Worker::new(config, handlers()).start(store.clone(), transport.clone()).await;
+        let worker = Worker::new(config.clone(), handlers()).start(store.clone(), transport.clone()).await;
         let worker = Some(worker.expect("the worker starts"));
-        Self { url: url.into(), prefix, store, transport, client, worker }
+        Self { url: url.into(), prefix, config, store, transport, client, worker }
     }
 
     pub(crate) fn commands(&self) -> String {
@@ -125,8 +132,13 @@ impl Rig {
 
     pub(crate) async fn send(&self, numbers: std::ops::Range<u32>, failing: u32) {
         for n in numbers {
-            self.client.send(&Count { n, failing }).await.expect("it is sent");
+            self.client.send(&Count { n, failing, takes: 0 }).await.expect("it is sent");
         }
+    }
+
+    pub(crate) async fn send_slow(&self, n: u32, takes: Duration) {
+        let takes = takes.as_millis().try_into().expect("not for ever");
+        self.client.send(&Count { n, failing: 0, takes }).await.expect("it is sent");
     }
 
     async fn effects(&self, n: u32) -> (u32, u32) {

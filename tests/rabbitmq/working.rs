@@ -3,7 +3,7 @@
 use super::{
     bench::{Broker, address, client},
     proxy::Proxy,
-    rig::{Count, PATIENCE, Rig},
+    rig::{Count, PATIENCE, Rig, handlers},
 };
 use lapin::{
     BasicProperties,
@@ -60,6 +60,38 @@ async fn a_foreign_client_needs_no_library_of_ours(broker: Broker) {
     rig.end().await;
 }
 
+/// Its message is in the broker when `send` returns, though no worker of this database runs.
+async fn a_client_of_its_own_needs_no_worker(broker: Broker) {
+    let Some(url) = broker.url() else { return };
+    let rig = Rig::start(&url, Arc::new(MemoryStore::new()), |_| {}).await;
+    let (elsewhere, transport) = (Arc::new(MemoryStore::new()), rig.transport.clone());
+    let client = pitcrew::Client::new(elsewhere.clone(), &*transport, &handlers(), &rig.config).expect("a client");
+    let client = client.publishing(transport).await;
+    client.send(&Count { n: 1, failing: 0, takes: 0 }).await.expect("it is sent");
+    assert_eq!(elsewhere.counts().await.expect("counts").outbox, 0, "published, confirmed and gone");
+    rig.each_once(1..2).await;
+    rig.end().await;
+}
+
+/// One long job among many short ones holds up none of them, and is acked in its time.
+async fn a_long_job_stalls_nobody(broker: Broker) {
+    let Some(url) = broker.url() else { return };
+    let rig = Rig::start(&url, Arc::new(MemoryStore::new()), |_| {}).await;
+    rig.send_slow(0, Duration::from_secs(4)).await;
+    let began = Instant::now();
+    rig.send(1..1_001, 0).await;
+    rig.each_once(1..1_001).await;
+    // All but the one are acked: nothing is left in the queue, and nothing would come again.
+    let short = began.elapsed();
+    assert_eq!(
+        rig.done(0..1).await,
+        0,
+        "the long one still runs; if not, this machine is too slow for the test: {short:?}"
+    );
+    rig.each_once(0..1).await;
+    rig.end().await;
+}
+
 /// Past half the ack timeout the broker has its messages back, and when the database is there again each is done once.
 async fn while_the_database_is_away_for_long_the_broker_keeps_the_messages(broker: Broker) {
     let Some(url) = broker.url() else { return };
@@ -72,7 +104,7 @@ async fn while_the_database_is_away_for_long_the_broker_keeps_the_messages(broke
         let options = Options { schema: schema.clone(), ..Options::default() };
         Arc::new(PostgresStore::connect(url, options).await.expect("connects"))
     };
-    let mut proxy = Proxy::to(address(&postgres)).await;
+    let mut proxy = Proxy::to(address(&postgres));
     let through = super::bench::through(&postgres, proxy.port);
     let store = connect(&through).await;
     let rig = Rig::start(&url, store, |config| {
@@ -111,5 +143,7 @@ async fn while_the_database_is_away_for_long_the_broker_keeps_the_messages(broke
 super::on_each_version! {
     retries_wait_in_the_broker_and_end_in_one_effect
     a_foreign_client_needs_no_library_of_ours
+    a_client_of_its_own_needs_no_worker
+    a_long_job_stalls_nobody
     while_the_database_is_away_for_long_the_broker_keeps_the_messages
 }

@@ -67,7 +67,7 @@ pub(super) fn raw(properties: &BasicProperties, body: Vec<u8>) -> Raw {
             content_type: text(properties.content_type()),
             reply_to: text(properties.reply_to()),
             app_id: text(properties.app_id()),
-            timestamp: properties.timestamp().and_then(|seconds| time(seconds)),
+            timestamp: properties.timestamp().and_then(time),
             key: None,
         },
         body: body.into(),
@@ -89,8 +89,8 @@ pub(super) fn burial(properties: &BasicProperties) -> Option<Burial> {
     Some(Burial { reason: text("reason"), queue: text("queue"), count })
 }
 
-/// A typed value as its text. Arrays and tables are none of an attribute's types: only brokers write them.
-#[expect(clippy::option_option, reason = "the outer one is whether there is such a header, the inner one its value")]
+/// A typed value as its text; the inner `None` is a header without a value. Arrays and tables are no attribute's: only brokers
+/// write them.
 fn header(value: &AMQPValue) -> Option<Option<Bytes>> {
     let text = match value {
         AMQPValue::Boolean(value) => value.to_string(),
