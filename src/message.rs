@@ -126,6 +126,8 @@ pub struct Hop {
     pub failures: u32,
     /// When the first attempt since the last replay did not end done.
     pub first_failure: Option<DateTime<Utc>>,
+    /// Not to be delivered before this time: the broker keeps this copy until then.
+    pub due: Option<DateTime<Utc>>,
     /// Why this copy was made.
     pub reason: Option<String>,
     /// The channel it first came from.
@@ -138,7 +140,16 @@ pub struct Hop {
 
 impl Default for Hop {
     fn default() -> Self {
-        Self { attempt: 1, failures: 0, first_failure: None, reason: None, origin: None, worker: None, build: None }
+        Self {
+            attempt: 1,
+            failures: 0,
+            first_failure: None,
+            due: None,
+            reason: None,
+            origin: None,
+            worker: None,
+            build: None,
+        }
     }
 }
 

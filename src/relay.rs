@@ -5,6 +5,8 @@
 
 mod lane;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     store::{Destination, OutboxRow, Store},
@@ -13,7 +15,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use lane::Lane;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -53,13 +55,21 @@ struct Inner {
     transport: Arc<dyn Transport>,
     settings: Settings,
     lanes: Mutex<HashMap<Destination, Arc<Lane>>>,
-    /// Published and confirmed, still in the outbox.
-    confirmed: Mutex<Vec<Uuid>>,
+    confirmed: Mutex<Confirmed>,
     /// A row becomes due at this time: the sweep need not wait for its tick.
     next_due: Mutex<Option<DateTime<Utc>>>,
     wake_sweep: Notify,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+/// Rows that the broker has and the outbox still has.
+#[derive(Default)]
+struct Confirmed {
+    /// To be deleted on the way of the next commit.
+    waiting: Vec<Uuid>,
+    /// All of them, those under deletion too: paging must not take them for new ones.
+    standing: HashSet<Uuid>,
 }
 
 impl Relay {
@@ -119,13 +129,36 @@ impl Relay {
 
     /// Rows that may be deleted on the way of the next commit. The caller gives them back if that fails.
     pub(crate) fn confirmed(&self) -> Vec<Uuid> {
-        let mut confirmed = self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = confirmed.len().saturating_sub(4_096);
-        confirmed.split_off(rest)
+        let waiting = &mut self.confirmations().waiting;
+        let rest = waiting.len().saturating_sub(4_096);
+        waiting.split_off(rest)
     }
 
-    pub(crate) fn unconfirmed(&self, rows: Vec<Uuid>) {
-        self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+    /// They were not deleted after all.
+    pub(crate) fn undeleted(&self, rows: Vec<Uuid>) {
+        self.confirmations().waiting.extend(rows);
+    }
+
+    /// They are gone from the outbox.
+    pub(crate) fn deleted(&self, rows: &[Uuid]) {
+        let mut confirmed = self.confirmations();
+        for row in rows {
+            confirmed.standing.remove(row);
+        }
+    }
+
+    /// The broker has them, or they are buried.
+    fn confirm(&self, rows: impl IntoIterator<Item = Uuid>) {
+        let mut confirmed = self.confirmations();
+        for row in rows {
+            if confirmed.standing.insert(row) {
+                confirmed.waiting.push(row);
+            }
+        }
+    }
+
+    fn confirmations(&self) -> MutexGuard<'_, Confirmed> {
+        self.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends: publishes what is in memory until `limit`, deletes what was confirmed; the rest stays rows.
@@ -138,9 +171,12 @@ impl Relay {
         self.0.stop.cancel();
         self.0.tasks.close();
         let _ = tokio::time::timeout(limit, self.0.tasks.wait()).await;
-        let confirmed = self.confirmed();
-        if !confirmed.is_empty() {
-            let _ = self.0.store.confirm(&confirmed).await; // else they are published again, under the same ids
+        loop {
+            let confirmed = self.confirmed();
+            // What could not be deleted is published again, under the same ids.
+            if confirmed.is_empty() || self.0.store.confirm(&confirmed).await.is_err() {
+                return;
+            }
         }
     }
 

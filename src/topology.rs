@@ -5,7 +5,7 @@ use crate::{
     handler::Contract,
     message::Intent,
     route::{self, Route, Router},
-    transport::{Promises, Subscription},
+    transport::{Channel, Endpoints, Promises, Subscription},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -40,7 +40,8 @@ impl Topology {
                     continue;
                 }
             };
-            let unrouted = match config.channel(&channel).unrouted {
+            let settings = config.channel(&channel);
+            let unrouted = match settings.unrouted {
                 Unrouted::Hold => route::Unrouted::Hold,
                 Unrouted::Drop => route::Unrouted::Drop,
             };
@@ -54,6 +55,7 @@ impl Topology {
                         channel: channel.clone(),
                         intent: info.intent,
                         types: Vec::new(),
+                        delays: settings.retry.tiers.clone(),
                     },
                     handler_name: handler_name.clone(),
                 });
@@ -67,6 +69,25 @@ impl Topology {
             Ok(Self { subscriptions: planned.into_values().collect(), routes })
         } else {
             Err(mistakes)
+        }
+    }
+
+    /// What a transport has to make or verify.
+    pub(crate) fn endpoints(&self, config: &Config) -> Endpoints {
+        let mut channels: BTreeMap<Arc<str>, Channel> = BTreeMap::new();
+        for (ty, route) in &self.routes {
+            let empty = || Channel { name: route.channel.clone(), intent: route.intent, types: Vec::new() };
+            channels.entry(route.channel.clone()).or_insert_with(empty).types.push(ty.clone());
+        }
+        for name in &config.replyto_allowed {
+            let name: Arc<str> = name.as_str().into();
+            // An answer is for whoever asked: it waits in one queue.
+            let answers = || Channel { name: name.clone(), intent: Intent::Command, types: Vec::new() };
+            channels.entry(name.clone()).or_insert_with(answers);
+        }
+        Endpoints {
+            subscriptions: self.subscriptions.iter().map(|p| p.subscription.clone()).collect(),
+            channels: channels.into_values().collect(),
         }
     }
 

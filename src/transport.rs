@@ -76,8 +76,11 @@ pub struct Promises {
     pub row_per_subscription: bool,
     /// The outbox row *is* the message ([`Published::Kept`]): a shutdown has nothing to flush.
     pub keeps_rows: bool,
-    /// The longest delay that the transport itself keeps; a longer one waits as an outbox row.
+    /// The longest delay that the transport itself keeps ([`Hop::due`](crate::message::Hop::due), of those in
+    /// [`Subscription::delays`]); a longer one waits as an outbox row.
     pub longest_delay: Duration,
+    /// It has a Dead Letter Channel for each channel, and wants a copy of every letter there ([`Destination::Dead`]).
+    pub dead_letter_channel: bool,
     /// Largest message, in bytes.
     pub max_bytes: usize,
     /// How late a delayed message may come.
@@ -95,6 +98,28 @@ pub struct Subscription {
     pub intent: Intent,
     /// The types it wants.
     pub types: Vec<String>,
+    /// The delays that a retry may ask for, ascending.
+    pub delays: Vec<Duration>,
+}
+
+/// A Message Channel that is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Channel {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it carries.
+    pub intent: Intent,
+    /// The types that are sent to it.
+    pub types: Vec<String>,
+}
+
+/// All that a worker needs of a broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// What it listens to.
+    pub subscriptions: Vec<Subscription>,
+    /// Where it sends to; those that it listens to may be among them.
+    pub channels: Vec<Channel>,
 }
 
 /// How much a receiver may take.
@@ -127,12 +152,15 @@ pub trait Transport: Send + Sync + 'static {
     /// See [`Promises`].
     fn promises(&self) -> Promises;
 
-    /// Makes or verifies what these subscriptions need. Before anything else; may be called again.
-    async fn declare(&self, subscriptions: &[Subscription]) -> Result<(), TransportError>;
+    /// Makes or verifies what these endpoints need. Before anything else; may be called again.
+    async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError>;
 
     /// Starts to listen. Dropping the consumer hands back what nobody began.
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError>;
 
+    /// A row whose envelope is due later is kept by the broker until then: its delay is the shortest of
+    /// [`Subscription::delays`] that covers what is left.
+    ///
     /// Resolves when each row is confirmed AND routed, or failed; the answer is by position. Dropping the future leaves the
     /// outcome unknown.
     async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>>;

@@ -113,8 +113,9 @@ impl Worker {
         upkeep::redrive(&*store, &registry, id, now).await.context("re-driving what waited for this build")?;
         let first_seen = first_seen(&*store, &registry, now).await?;
 
-        let subscriptions: Vec<Subscription> = topology.subscriptions.iter().map(|p| p.subscription.clone()).collect();
-        transport.declare(&subscriptions).await.context("declaring queues")?;
+        let endpoints = topology.endpoints(&config);
+        transport.declare(&endpoints).await.context("preparing the broker")?;
+        let subscriptions = endpoints.subscriptions;
         let router = Arc::new(topology.router(&contract, &config, transport.promises()));
         let (relay_stop, give_up, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());

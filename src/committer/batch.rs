@@ -116,11 +116,12 @@ impl Shared {
             let error = match self.store.commit(&batch).await {
                 Ok(verdicts) => {
                     backoff.is_over();
+                    self.relay.deleted(&confirmed);
                     return Ok(Some(verdicts));
                 }
                 Err(error) => error,
             };
-            self.relay.unconfirmed(confirmed);
+            self.relay.undeleted(confirmed);
             match error {
                 StoreError::Refused(why) => return Err(format!("{why:#}")),
                 StoreError::Busy(_) => backoff.busy().await,

@@ -14,10 +14,11 @@ use crate::{
     retry::{Next, Tried, counts},
     route,
     store::{
-        Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, Purpose, Reason,
+        Attempt, AttemptKind, DeadLetter, Destination, Fate, Finished, LetterKey, LetterState, OpenTx, OutboxRow,
+        Purpose, Reason,
     },
 };
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::{sync::Arc, time::Duration};
 
 impl Pipeline {
@@ -77,21 +78,31 @@ impl Pipeline {
             Next::At(at) => {
                 let mut finished = self.finished(work, Fate::Retry(at));
                 finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error, finished.at) });
+                // What the broker can keep it keeps; a longer wait is the outbox row's.
+                let kept = self.is_kept_by_broker(at - now);
                 let mut copy = (*work.envelope).clone();
                 copy.hop = Hop {
                     attempt: hop.attempt + 1,
                     failures: hop.failures + u32::from(counts(kind)),
                     first_failure: hop.first_failure.or(Some(now)),
+                    due: kept.then_some(at),
                     reason: Some(headline(kind, error)),
                     origin: hop.origin.clone().or_else(|| Some(self.subscription.channel.to_string())),
                     worker: Some(self.shared.worker.to_string()),
                     build: Some(self.shared.build.clone()),
                 };
                 let to = Destination::Subscription(self.subscription.name.clone());
-                finished.effects.outbox.push(route::row(to, Some(at), Purpose::Retry, Arc::new(copy)));
+                let due = (!kept).then_some(at);
+                finished.effects.outbox.push(route::row(to, due, Purpose::Retry, Arc::new(copy)));
                 finished
             }
         }
+    }
+
+    fn is_kept_by_broker(&self, delay: TimeDelta) -> bool {
+        let delay = delay.to_std().unwrap_or_default();
+        let longest = self.subscription.delays.last().copied().unwrap_or_default();
+        delay <= longest.min(self.shared.transport.promises().longest_delay)
     }
 
     pub(super) fn dead(&self, work: &Work, kind: AttemptKind, reason: Reason, error: &str) -> Finished {
@@ -140,8 +151,23 @@ impl Pipeline {
     pub(super) fn rejected(&self, mut finished: Finished, error: &str) -> Finished {
         if let Fate::Dead(reason) = finished.fate {
             finished.letter = Some(self.letter(&finished, LetterState::Dead, reason.word(), error));
+            if self.shared.transport.promises().dead_letter_channel {
+                finished.effects.outbox.push(self.dead_letter_copy(&finished, reason, error));
+            }
         }
         finished
+    }
+
+    /// For whoever listens to the Dead Letter Channel: the message as it came, and why it died.
+    fn dead_letter_copy(&self, finished: &Finished, reason: Reason, error: &str) -> OutboxRow {
+        let mut copy = (*finished.envelope).clone();
+        copy.hop.due = None;
+        copy.hop.reason = Some(format!("{reason}: {}", on_one_line(error)));
+        copy.hop.origin = copy.hop.origin.or_else(|| Some(self.subscription.channel.to_string()));
+        copy.hop.worker = Some(self.shared.worker.to_string());
+        copy.hop.build = Some(self.shared.build.clone());
+        let to = Destination::Dead(self.subscription.name.clone());
+        route::row(to, None, Purpose::Dead, Arc::new(copy))
     }
 
     /// Adds the letter that waits for a newer build.
@@ -194,6 +220,9 @@ impl Pipeline {
 
 /// Short enough for a header.
 fn headline(kind: AttemptKind, error: &str) -> String {
-    let text: String = error.chars().filter(|c| !c.is_control()).take(200).collect();
-    format!("{}: {text}", kind.word())
+    format!("{}: {}", kind.word(), on_one_line(error))
+}
+
+fn on_one_line(error: &str) -> String {
+    error.chars().filter(|c| !c.is_control()).take(200).collect()
 }

@@ -31,7 +31,7 @@ pub(super) struct Lane {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Sending>,
-    /// In the outbox and known here: queued, being published, confirmed, or kept by the transport. Paging passes over them.
+    /// In the outbox and known here: queued, being published, or kept by the transport. Paging passes over them.
     known: HashSet<Uuid>,
     /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
     spilled: bool,
@@ -161,7 +161,7 @@ async fn publish(relay: &Relay, lane: &Lane, breaker: &mut Breaker) -> Duration 
     }
     lane.settle(&kept, true);
     lane.settle(&confirmed, false);
-    relay.unconfirmed(confirmed.into_iter().collect());
+    relay.confirm(confirmed);
     breaker.judge(failed.as_ref(), &lane.destination)
 }
 
@@ -216,6 +216,8 @@ fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {
 /// Pages in what was left to the outbox, in sequence, until the queue is full or nothing is left there.
 async fn page_in(relay: &Relay, lane: &Lane) {
     let before = lane.lock().spills;
+    // Publishing and paging take turns, so whatever of this lane was confirmed before now is in here or gone.
+    let standing = relay.confirmations().standing.clone();
     let mut after = None;
     loop {
         let page = relay.0.store.spilled(relay.0.settings.worker, &lane.destination, after, 1_000).await;
@@ -234,7 +236,7 @@ async fn page_in(relay: &Relay, lane: &Lane) {
             if state.queue.len() >= lane.bound {
                 return;
             }
-            if state.known.insert(row.seq) {
+            if !standing.contains(&row.seq) && state.known.insert(row.seq) {
                 state.queue.push_back(Sending { row, begun: false });
             }
         }

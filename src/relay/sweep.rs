@@ -71,7 +71,7 @@ fn pause(relay: &Relay) -> Duration {
 
 /// Confirmed rows leave with the next commit; after a second without one they get a transaction of their own.
 async fn delete_confirmed(relay: &Relay, idle_since: &mut clock::Instant) {
-    let waiting = relay.0.confirmed.lock().unwrap_or_else(PoisonError::into_inner).len();
+    let waiting = relay.confirmations().waiting.len();
     if waiting == 0 {
         *idle_since = clock::instant();
         return;
@@ -80,8 +80,9 @@ async fn delete_confirmed(relay: &Relay, idle_since: &mut clock::Instant) {
         return;
     }
     let rows = relay.confirmed();
-    if relay.0.store.confirm(&rows).await.is_err() {
-        relay.unconfirmed(rows);
+    match relay.0.store.confirm(&rows).await {
+        Ok(()) => relay.deleted(&rows),
+        Err(_) => relay.undeleted(rows),
     }
     *idle_since = clock::instant();
 }

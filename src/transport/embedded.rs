@@ -8,8 +8,8 @@ mod adverse;
 pub use adverse::Adverse;
 
 use super::{
-    Consumer, Content, Delivery, Depth, Promises, PublishError, Published, Room, Sending, Settle, Subscription,
-    Transport, TransportError,
+    Consumer, Content, Delivery, Depth, Endpoints, Promises, PublishError, Published, Room, Sending, Settle,
+    Subscription, Transport, TransportError,
 };
 use crate::{message::wire::Raw, store::Destination};
 use adverse::Dice;
@@ -79,14 +79,15 @@ impl Transport for Embedded {
             row_per_subscription: true,
             keeps_rows: true,
             longest_delay: Duration::ZERO,
+            dead_letter_channel: false,
             max_bytes: usize::MAX,
             delay_accuracy: Duration::from_millis(500),
         }
     }
 
-    async fn declare(&self, subscriptions: &[Subscription]) -> Result<(), TransportError> {
+    async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        for subscription in subscriptions {
+        for subscription in &endpoints.subscriptions {
             let fresh = || Arc::new(Queue::new(self.bounds, self.adverse));
             queues.entry(subscription.name.clone()).or_insert_with(fresh);
         }

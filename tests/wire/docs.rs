@@ -78,6 +78,7 @@ fn the_tables_name_each_header_that_we_write() {
     envelope.hop.attempt = 2;
     envelope.hop.failures = 1;
     envelope.hop.first_failure = envelope.time;
+    envelope.hop.due = envelope.time;
     envelope.hop.reason = some();
     envelope.hop.origin = some();
     envelope.hop.worker = some();

@@ -30,11 +30,12 @@ fn payloads() -> impl Strategy<Value = Bytes> {
 
 fn hops() -> impl Strategy<Value = Hop> {
     let texts = [option::of(text()), option::of(text()), option::of(text()), option::of(text())];
-    (1u32.., any::<u32>(), option::of(times()), texts).prop_map(
-        |(attempt, failures, first_failure, [reason, origin, worker, build])| Hop {
+    (1u32.., any::<u32>(), [option::of(times()), option::of(times())], texts).prop_map(
+        |(attempt, failures, [first_failure, due], [reason, origin, worker, build])| Hop {
             attempt,
             failures,
             first_failure,
+            due,
             reason,
             origin,
             worker,

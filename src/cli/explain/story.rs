@@ -98,7 +98,8 @@ fn state(history: &History, now: DateTime<Utc>) -> (&'static str, String) {
     if on_its_way(Purpose::Replay).is_some() {
         return ("waiting", "to run again".into());
     }
-    if let Some(entry) = history.outbox.first() {
+    // The copy of a letter says nothing of the message, whose fate is known.
+    if let Some(entry) = history.outbox.iter().find(|entry| entry.row.purpose != Purpose::Dead) {
         return ("waiting", waits_for(entry, now));
     }
     if let Some(letter) = letter(LetterState::Dead) {
@@ -228,7 +229,7 @@ fn next(id: &str, state: &str, history: &History, now: DateTime<Utc>) -> Vec<Str
     let mut next: Vec<String> =
         history.outbox.iter().chain(&history.caused_outbox).map(|entry| leaves(id, entry, now)).collect();
     let (bin, open) = (binary_name(), history.letters.iter().any(|letter| letter.state == LetterState::Dead));
-    if next.is_empty() && state == "dead" && open {
+    if state == "dead" && open {
         next.push(format!("nothing by itself; {bin} dead replay ID runs it again,"));
         next.push(format!("{bin} dead discard ID --reason WHY gives it up"));
     } else if next.is_empty()
@@ -247,6 +248,7 @@ fn leaves(id: &str, entry: &OutboxEntry, now: DateTime<Utc>) -> String {
     let what = match entry.row.purpose {
         _ if envelope.id != id => format!("its {} ({}) goes", envelope.ty, envelope.id),
         Purpose::Retry | Purpose::Replay => format!("attempt {} goes", envelope.hop.attempt),
+        Purpose::Dead => "a copy of its letter goes".into(),
         Purpose::Message | Purpose::Reply => "it goes".into(),
     };
     let to = entry.row.destination.to_string().replacen(':', " ", 1);

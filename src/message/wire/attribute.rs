@@ -44,6 +44,7 @@ pub fn check(envelope: &Envelope) -> Result<(), WireError> {
         ("time", envelope.time),
         ("expirytime", envelope.expires),
         ("pitcrew-first-failure", envelope.hop.first_failure),
+        ("pitcrew-due", envelope.hop.due),
     ];
     for (name, time) in times {
         if time.is_some_and(|t| !is_writable(t)) {

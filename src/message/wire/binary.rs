@@ -176,8 +176,10 @@ pub(super) fn each_hop<E>(
             put(name, value.to_string().into())?;
         }
     }
-    if let Some(time) = hop.first_failure {
-        put("pitcrew-first-failure", attribute::rfc3339(time).into())?;
+    for (name, time) in [("pitcrew-first-failure", hop.first_failure), ("pitcrew-due", hop.due)] {
+        if let Some(time) = time {
+            put(name, attribute::rfc3339(time).into())?;
+        }
     }
     let texts = [("reason", &hop.reason), ("origin", &hop.origin), ("worker", &hop.worker), ("build", &hop.build)];
     for (name, value) in texts {

@@ -46,6 +46,7 @@ struct HopDraft {
     attempt: Option<u32>,
     failures: Option<u32>,
     first_failure: Option<DateTime<Utc>>,
+    due: Option<DateTime<Utc>>,
     reason: Option<String>,
     origin: Option<String>,
     worker: Option<String>,
@@ -103,6 +104,7 @@ impl Draft {
             "pitcrew-attempt" => return once(&mut hop.attempt, name, attribute::whole(name, value, 1)?),
             "pitcrew-failures" => return once(&mut hop.failures, name, attribute::whole(name, value, 0)?),
             "pitcrew-first-failure" => return once(&mut hop.first_failure, name, attribute::time(name, value)?),
+            "pitcrew-due" => return once(&mut hop.due, name, attribute::time(name, value)?),
             "pitcrew-reason" => &mut hop.reason,
             "pitcrew-origin" => &mut hop.origin,
             "pitcrew-worker" => &mut hop.worker,
@@ -150,10 +152,10 @@ impl Draft {
 
     /// Pitcrew made this copy: any header of ours says so.
     fn is_copy(&self) -> bool {
-        let HopDraft { attempt, failures, first_failure, reason, origin, worker, build } = &self.hop;
+        let HopDraft { attempt, failures, first_failure, due, reason, origin, worker, build } = &self.hop;
         attempt.is_some()
             || failures.is_some()
-            || first_failure.is_some()
+            || first_failure.or(*due).is_some()
             || [reason, origin, worker, build].into_iter().any(Option::is_some)
     }
 
@@ -164,6 +166,7 @@ impl Draft {
             attempt: self.hop.attempt.unwrap_or(1),
             failures: self.hop.failures.unwrap_or(0),
             first_failure: self.hop.first_failure,
+            due: self.hop.due,
             reason: self.hop.reason,
             origin: self.hop.origin,
             worker: self.hop.worker,

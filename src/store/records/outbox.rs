@@ -13,6 +13,8 @@ pub enum Destination {
     Channel(Arc<str>),
     /// One subscription: its queue or group. Retries and replays go here.
     Subscription(Arc<str>),
+    /// The Dead Letter Channel of a subscription: copies for whoever listens there; the letter itself is a row of the store.
+    Dead(Arc<str>),
 }
 
 impl fmt::Display for Destination {
@@ -20,6 +22,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Channel(name) => write!(f, "channel:{name}"),
             Self::Subscription(name) => write!(f, "subscription:{name}"),
+            Self::Dead(name) => write!(f, "dead:{name}"),
         }
     }
 }
@@ -30,6 +33,7 @@ impl std::str::FromStr for Destination {
         match text.split_once(':') {
             Some(("channel", name)) => Ok(Self::Channel(name.into())),
             Some(("subscription", name)) => Ok(Self::Subscription(name.into())),
+            Some(("dead", name)) => Ok(Self::Dead(name.into())),
             _ => Err(StoreErrorText(format!("`{text}` is no destination"))),
         }
     }
@@ -52,6 +56,8 @@ pub enum Purpose {
     Replay,
     /// The answer to `replyto`.
     Reply,
+    /// The copy of a dead letter.
+    Dead,
 }
 
 impl Purpose {
@@ -62,12 +68,13 @@ impl Purpose {
             Self::Retry => "retry",
             Self::Replay => "replay",
             Self::Reply => "reply",
+            Self::Dead => "dead",
         }
     }
 
     /// The purpose with this word.
     pub fn of_word(word: &str) -> Option<Self> {
-        [Self::Message, Self::Retry, Self::Replay, Self::Reply].into_iter().find(|p| p.word() == word)
+        [Self::Message, Self::Retry, Self::Replay, Self::Reply, Self::Dead].into_iter().find(|p| p.word() == word)
     }
 }
 

@@ -3,8 +3,8 @@
 use crate::{
     store::Destination,
     transport::{
-        Consumer, Content, Delivery, Depth, Promises, PublishError, Published, Room, Sending, Settle, Subscription,
-        Transport, TransportError,
+        Consumer, Content, Delivery, Depth, Endpoints, Promises, PublishError, Published, Room, Sending, Settle,
+        Subscription, Transport, TransportError,
     },
 };
 use async_trait::async_trait;
@@ -104,14 +104,15 @@ impl Transport for Broker {
             row_per_subscription: true,
             keeps_rows: false,
             longest_delay: Duration::ZERO,
+            dead_letter_channel: false,
             max_bytes: usize::MAX,
             delay_accuracy: Duration::from_millis(500),
         }
     }
 
-    async fn declare(&self, subscriptions: &[Subscription]) -> Result<(), TransportError> {
+    async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        for subscription in subscriptions {
+        for subscription in &endpoints.subscriptions {
             queues.entry(subscription.name.clone()).or_insert_with(|| {
                 let (send, receive) = mpsc::unbounded_channel();
                 Queue { send, receive: Arc::new(tokio::sync::Mutex::new(receive)) }

@@ -27,7 +27,7 @@ impl Outcome {
             return Self::without_effect(finished.envelope.clone(), Fate::Duplicate);
         }
         let mut sent: Vec<Arc<Envelope>> = Vec::new();
-        for row in finished.effects.outbox.iter().filter(|row| row.purpose != Purpose::Retry) {
+        for row in finished.effects.outbox.iter().filter(|row| !matches!(row.purpose, Purpose::Retry | Purpose::Dead)) {
             // One message has a row for each subscription.
             if sent.iter().all(|envelope| envelope.id != row.envelope.id) {
                 sent.push(row.envelope.clone());

@@ -30,6 +30,7 @@ fn full() -> Envelope {
             attempt: 4,
             failures: 2,
             first_failure: Some(now),
+            due: Some(now + DAY),
             reason: Some("failure".into()),
             origin: Some(CHANNEL.into()),
             worker: Some("w".into()),
@@ -45,12 +46,13 @@ pub(super) async fn a_row_comes_back_as_it_was_written(on: Subject) {
     let written = [
         row(full()),
         row(full()).with(|r| r.purpose = Purpose::Replay),
+        row(full()).with(|r| (r.destination, r.purpose) = (Destination::Dead("cars.shop".into()), Purpose::Dead)),
         row(full()).with(|r| r.destination = Destination::Subscription("cars.shop:1".into())),
         plain.with(|r| r.purpose = Purpose::Reply),
     ];
-    let message = done(&command()).with(|m| m.effects.outbox.extend_from_slice(&written[..2]));
+    let message = done(&command()).with(|m| m.effects.outbox.extend_from_slice(&written[..3]));
     on.store(&message).await;
-    on.enqueue(None, &written[2..]).await;
+    on.enqueue(None, &written[3..]).await;
     for row in &written {
         let found = on.outbox(row).await;
         assert_eq!(found.len(), 1);
@@ -60,7 +62,7 @@ pub(super) async fn a_row_comes_back_as_it_was_written(on: Subject) {
     let now = clock::now();
     let mut swept = on.store.sweep(on.worker, now, now - 10 * SECOND, 10).await.expect("it sweeps");
     swept.reverse(); // `plain` was made first
-    assert_eq!(swept.into_iter().map(|s| s.row).collect::<Vec<_>>(), written[2..]);
+    assert_eq!(swept.into_iter().map(|s| s.row).collect::<Vec<_>>(), written[3..]);
 }
 
 pub(super) async fn a_retry_copy_waits_for_its_time_without_an_owner(on: Subject) {

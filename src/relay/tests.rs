@@ -1,0 +1,175 @@
+//! The door out, against a destination that does what a test says.
+
+use super::*;
+use crate::{
+    Envelope, clock, route,
+    store::{DeadFilter, Purpose, memory::MemoryStore},
+    testing::poll_pause,
+    transport::{Consumer, Depth, Endpoints, Promises, PublishError, Published, Subscription, TransportError},
+};
+use async_trait::async_trait;
+
+/// What a destination says to a row, given how often it has seen it.
+type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
+
+struct Broker {
+    script: Script,
+    seen: Mutex<Vec<Uuid>>,
+}
+
+#[async_trait]
+impl Transport for Broker {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+    fn promises(&self) -> Promises {
+        Promises {
+            order_per_key: true,
+            row_per_subscription: false,
+            keeps_rows: false,
+            longest_delay: Duration::ZERO,
+            dead_letter_channel: false,
+            max_bytes: usize::MAX,
+            delay_accuracy: Duration::ZERO,
+        }
+    }
+    async fn declare(&self, _: &Endpoints) -> Result<(), TransportError> {
+        Ok(())
+    }
+    async fn subscribe(&self, _: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
+        Err(TransportError::Closed)
+    }
+    async fn publish(&self, _: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>> {
+        let mut seen = self.seen.lock().unwrap();
+        let mut answer = |sending: &Sending| {
+            seen.push(sending.row.seq);
+            assert!(seen.len() < 1_000, "published without an end");
+            let times = seen.iter().filter(|seq| **seq == sending.row.seq).count();
+            (self.script)(&sending.row, times)
+        };
+        rows.iter().map(&mut answer).collect()
+    }
+    async fn depth(&self, _: &str) -> Result<Depth, TransportError> {
+        Ok(Depth::default())
+    }
+    async fn close(&self) {}
+}
+
+struct Bed {
+    store: Arc<MemoryStore>,
+    broker: Arc<Broker>,
+    relay: Relay,
+    worker: Uuid,
+    stop: CancellationToken,
+}
+
+impl Bed {
+    /// `rows`: of one destination in memory.
+    fn make(rows: usize, script: Script) -> Self {
+        let (store, stop, worker) = (Arc::new(MemoryStore::new()), CancellationToken::new(), clock::uuid_v7());
+        let broker = Arc::new(Broker { script, seen: Mutex::default() });
+        let settings = Settings { rows, batch: 3, ..Settings::new(worker, "test".into()) };
+        let relay = Relay::start(store.clone(), broker.clone(), settings, stop.clone());
+        Self { store, broker, relay, worker, stop }
+    }
+
+    /// As after a commit: the rows stand in the outbox, and the relay is told.
+    async fn commit(&self, rows: &[OutboxRow]) {
+        self.store.enqueue(Some(self.worker), rows).await.unwrap();
+        self.relay.take(rows.to_vec());
+    }
+
+    fn seen(&self) -> Vec<Uuid> {
+        self.broker.seen.lock().unwrap().clone()
+    }
+
+    async fn until(&self, done: impl Fn(&Self) -> bool) {
+        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+            while !done(self) {
+                poll_pause().await;
+            }
+        });
+        assert!(waited.await.is_ok(), "seen: {:?}", self.seen());
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+fn row(to: &str, key: Option<&str>) -> OutboxRow {
+    let mut envelope = Envelope::new("demo.Do", "/test", "{}");
+    envelope.subject = key.map(str::to_owned);
+    route::row(Destination::Channel(to.into()), None, Purpose::Message, Arc::new(envelope))
+}
+
+fn rows(count: usize) -> Vec<OutboxRow> {
+    (0..count).map(|_| row("a", None)).collect()
+}
+
+fn seqs(rows: &[OutboxRow]) -> Vec<Uuid> {
+    rows.iter().map(|row| row.seq).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_memory_holds_leaves_in_sequence_and_once() {
+    let bed = Bed::make(4, |_, _| Ok(Published::Confirmed));
+    let rows = rows(50);
+    bed.commit(&rows).await;
+    // Nothing is deleted between two pages: the rows that the broker has still stand in the outbox.
+    bed.until(|bed| bed.seen().len() >= 50).await;
+    assert_eq!(bed.seen(), seqs(&rows), "each once, although its row still stood when the next page was read");
+    bed.until(|bed| bed.store.outbox().is_empty()).await;
+    assert_eq!(bed.seen().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_refuses_delays_no_other() {
+    let bed = Bed::make(100, |row, _| match row.destination {
+        Destination::Channel(ref name) if **name == *"dead" => Err(PublishError::Refused("full".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    let stuck = row("dead", None);
+    bed.commit(std::slice::from_ref(&stuck)).await;
+    let began = clock::instant();
+    let rows = rows(20);
+    bed.commit(&rows).await;
+    let all = |bed: &Bed| rows.iter().all(|row| bed.seen().contains(&row.seq));
+    bed.until(all).await;
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    bed.until(|bed| bed.store.outbox().len() == 1).await;
+    let history = bed.store.history(&stuck.envelope.id).await.unwrap();
+    assert!(history.outbox[0].problem.as_ref().is_some_and(|p| p.contains("full")), "its row tells why it waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_row_of_a_key_waits_for_an_earlier_one_in_doubt() {
+    let bed = Bed::make(100, |row, times| match row.key.as_deref() {
+        Some("slow") if times < 4 => Err(PublishError::Unknown("no answer".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    let rows = [row("a", Some("slow")), row("a", Some("slow")), row("a", Some("quick")), row("a", Some("slow"))];
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.store.outbox().is_empty()).await;
+    let last = |n: usize| bed.seen().iter().rposition(|seq| *seq == rows[n].seq).unwrap();
+    let first = |n: usize| bed.seen().iter().position(|seq| *seq == rows[n].seq).unwrap();
+    assert!(last(0) < first(1) && last(1) < first(3), "{:?}", bed.seen());
+    assert!(first(2) < last(0), "another key does not wait for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_destination_will_never_take_becomes_a_letter() {
+    let bed = Bed::make(100, |row, _| match row.key.as_deref() {
+        Some("too large") => Err(PublishError::Permanent("larger than the topic takes".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    let rows = [row("a", Some("too large")), row("a", None)];
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.store.outbox().is_empty()).await;
+    let letters = bed.store.dead_letters(&DeadFilter::default(), 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!((letters[0].key.id.as_str(), letters[0].reason.as_str()), (&*rows[0].envelope.id, "unpublishable"));
+    assert!(letters[0].error.contains("larger than the topic takes"));
+}
