@@ -58,11 +58,13 @@ pub use worker::{Running, Worker};
 
 pub(crate) type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The examples of the README and of the guide are compiled and run.
+/// The examples of the README and of the guides are compiled and run.
 #[cfg(doctest)]
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/handlers.md")]
     struct Guide;
+    #[doc = include_str!("../docs/transport-authors.md")]
+    struct TransportAuthors;
 }

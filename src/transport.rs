@@ -74,6 +74,9 @@ pub struct Promises {
     pub order_per_key: bool,
     /// An event is published once for each subscription that this process knows (true), or once for the channel (false).
     pub row_per_subscription: bool,
+    /// A channel keeps what nobody subscribes to, for whoever comes later (a log); elsewhere that is
+    /// [`PublishError::Unroutable`].
+    pub keeps_unheard: bool,
     /// The outbox row *is* the message ([`Published::Kept`]): a shutdown has nothing to flush.
     pub keeps_rows: bool,
     /// The longest delay that the transport itself keeps ([`Hop::due`](crate::message::Hop::due), of those in
@@ -232,12 +235,6 @@ impl Delivery {
         if let Some((settle, tag)) = self.settle.take() {
             settle.ack(tag);
         }
-    }
-
-    /// Forgets it without settling, as a process that dies does.
-    #[cfg(feature = "fault")]
-    pub fn abandon(mut self) {
-        self.settle = None;
     }
 }
 

@@ -90,7 +90,7 @@ impl Pipeline {
         let operation = envelope.idempotency_key.as_ref().map(|_| operation_hash(&envelope));
         let row = delivery.row;
         let redelivered = delivery.suspect;
-        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, claimed: false, row })
+        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, begun: 0, claimed: false, row })
     }
 
     fn too_large(&self, size: usize) -> String {

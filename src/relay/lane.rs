@@ -35,10 +35,20 @@ struct State {
     known: HashSet<Uuid>,
     /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
     spilled: bool,
+    /// Some of these may have been begun before. Which of them is not written there, so all are taken for begun: that costs a look
+    /// into the inbox, and forgetting it would hide what kills its workers.
+    spilled_begun: bool,
     /// How often rows were left to the outbox: tells whether paging has seen the last of them.
     spills: u64,
     /// Publishes that failed, by row.
-    tries: HashMap<Uuid, u32>,
+    tries: HashMap<Uuid, Tries>,
+}
+
+#[derive(Default)]
+struct Tries {
+    count: u32,
+    /// It is left alone until then: the destination takes others and not this one.
+    again: Option<clock::Instant>,
 }
 
 impl Lane {
@@ -50,6 +60,7 @@ impl Lane {
         let mut state = self.lock();
         if state.spilled || state.queue.len() >= self.bound {
             state.spilled = true;
+            state.spilled_begun |= sending.begun;
             state.spills += 1;
         } else if state.known.insert(sending.row.seq) {
             state.queue.push_back(sending);
@@ -70,13 +81,13 @@ impl Lane {
         self.lock().known.remove(&row)
     }
 
-    /// Returns when nothing is queued in memory.
+    /// Returns when nothing in memory can be published now.
     pub(super) async fn drained(&self) {
         loop {
             let emptied = self.emptied.notified();
             tokio::pin!(emptied);
             emptied.as_mut().enable();
-            if self.lock().queue.is_empty() {
+            if self.head(1).is_empty() {
                 return;
             }
             emptied.await;
@@ -88,12 +99,29 @@ impl Lane {
     }
 
     /// The head of the queue; it stays there until it is confirmed, so that order survives a failure. Rows of one key go one at a
-    /// time: a later one must not be confirmed while an earlier one is in doubt. Other keys pass it.
+    /// time: a later one must not be confirmed while an earlier one is in doubt. Other keys pass it, and whatever waits for its
+    /// next try.
     fn head(&self, most: usize) -> Vec<Sending> {
-        let state = self.lock();
+        let (state, now) = (self.lock(), clock::instant());
+        let waits = |s: &Sending| state.tries.get(&s.row.seq).and_then(|t| t.again).is_some_and(|again| again > now);
         let mut keys = HashSet::new();
-        let near = state.queue.iter().take(4 * most);
-        near.filter(|s| s.row.key.as_deref().is_none_or(|key| keys.insert(key))).take(most).cloned().collect()
+        let rows = state.queue.iter().map(|s| (s, s.row.key.as_deref().is_none_or(|key| keys.insert(key))));
+        let near = rows.filter(|(s, _)| !waits(s)).take(4 * most);
+        near.filter(|(_, is_first)| *is_first).map(|(s, _)| s).take(most).cloned().collect()
+    }
+
+    /// These were refused for what they are, not for where they go: the others pass them.
+    fn set_aside(&self, rows: &[Uuid]) {
+        let mut state = self.lock();
+        for row in rows {
+            let tries = state.tries.entry(*row).or_default();
+            tries.again = Some(clock::instant() + backoff(tries.count));
+        }
+    }
+
+    /// When the next row that was set aside is tried again.
+    fn next_try(&self) -> Option<clock::Instant> {
+        self.lock().tries.values().filter_map(|tries| tries.again).min()
     }
 
     /// Removes what was published from the head; keeps the rest in order.
@@ -107,11 +135,6 @@ impl Lane {
                 known.remove(row);
             }
         }
-        let empty = state.queue.is_empty();
-        drop(state);
-        if empty {
-            self.emptied.notify_waiters();
-        }
     }
 }
 
@@ -124,12 +147,28 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
             (state.queue.is_empty(), state.spilled)
         };
         let stopped = relay.0.stop.cancelled();
+        if empty {
+            lane.emptied.notify_waiters();
+        }
         if empty && spilled {
             tokio::select! { biased; () = stopped => return, () = page_in(&relay, &lane) => {} }
         } else if empty {
             tokio::select! { biased; () = stopped => return, () = lane.arrived.notified() => {} }
         } else {
-            let pause = tokio::select! { biased; () = stopped => return, pause = publish(&relay, &lane, &mut breaker) => pause };
+            let batch = lane.head(relay.0.settings.batch);
+            if batch.is_empty() {
+                lane.emptied.notify_waiters();
+                let again = lane.next_try().unwrap_or_else(clock::instant);
+                tokio::select! {
+                    biased;
+                    () = stopped => return,
+                    () = lane.arrived.notified() => {}
+                    () = tokio::time::sleep_until(again) => {}
+                }
+                continue;
+            }
+            let publish = publish(&relay, &lane, &batch, &mut breaker);
+            let pause = tokio::select! { biased; () = stopped => return, pause = publish => pause };
             if !pause.is_zero() {
                 tokio::select! { biased; () = relay.0.stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
             }
@@ -138,31 +177,35 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
 }
 
 /// Publishes the head of the queue. The answer: how long to leave this destination alone.
-async fn publish(relay: &Relay, lane: &Lane, breaker: &mut Breaker) -> Duration {
-    let batch = lane.head(relay.0.settings.batch);
+async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Breaker) -> Duration {
     fault::at(Point::BeforePublish).await;
-    let answers = relay.0.transport.publish(&lane.destination, &batch).await;
+    let answers = relay.0.transport.publish(&lane.destination, batch).await;
     fault::at(Point::AfterPublish).await;
     let (mut confirmed, mut kept) = (HashSet::new(), HashSet::new());
-    let mut failed = None;
+    let (mut aside, mut failed) = (Vec::new(), Vec::new());
     for (sending, answer) in batch.iter().zip(answers) {
         match answer {
             Ok(Published::Confirmed) => drop(confirmed.insert(sending.row.seq)),
             Ok(Published::Kept) => drop(kept.insert(sending.row.seq)),
             Err(error) => {
                 let buried = refused(relay, lane, sending, &error).await;
-                if buried {
-                    confirmed.insert(sending.row.seq);
-                } else {
-                    failed.get_or_insert(error);
+                match error {
+                    _ if buried => drop(confirmed.insert(sending.row.seq)),
+                    PublishError::Unroutable(_) | PublishError::Permanent(_) => aside.push(sending.row.seq),
+                    error => failed.push((sending.row.seq, error)),
                 }
             }
         }
     }
+    // What takes some is not dead: one full queue behind a channel must not hold up the others.
+    if !confirmed.is_empty() || !kept.is_empty() {
+        aside.extend(failed.drain(..).map(|(row, _)| row));
+    }
+    lane.set_aside(&aside);
     lane.settle(&kept, true);
     lane.settle(&confirmed, false);
     relay.confirm(confirmed);
-    breaker.judge(failed.as_ref(), &lane.destination)
+    breaker.judge(failed.first().map(|(_, error)| error), &lane.destination)
 }
 
 /// Notes the refusal on the row, or buries it if the destination will never take it. `true`: it is buried.
@@ -171,8 +214,9 @@ async fn refused(relay: &Relay, lane: &Lane, sending: &Sending, error: &PublishE
     let tries = {
         let mut state = lane.lock();
         let tries = state.tries.entry(row.seq).or_default();
-        *tries += 1;
-        *tries
+        tries.count += 1;
+        tries.again = None;
+        tries.count
     };
     let text = error.to_string();
     if matches!(error, PublishError::Permanent(_)) && tries >= PERMANENT_AFTER {
@@ -229,6 +273,7 @@ async fn page_in(relay: &Relay, lane: &Lane) {
         let Some(last) = page.last().map(|row| row.seq) else {
             // The outbox has no more. If nothing was left to it meanwhile, memory is enough again.
             state.spilled = state.spills != before;
+            state.spilled_begun &= state.spilled;
             return;
         };
         after = Some(last);
@@ -237,7 +282,8 @@ async fn page_in(relay: &Relay, lane: &Lane) {
                 return;
             }
             if !standing.contains(&row.seq) && state.known.insert(row.seq) {
-                state.queue.push_back(Sending { row, begun: false });
+                let begun = state.spilled_begun;
+                state.queue.push_back(Sending { row, begun });
             }
         }
     }
@@ -259,6 +305,10 @@ impl Breaker {
         if self.failures.is_power_of_two() {
             warn!(%destination, %error, failures = self.failures, "a destination does not take its messages; they wait in the outbox");
         }
-        Duration::from_millis(50 << self.failures.min(8)).min(Duration::from_secs(10))
+        backoff(self.failures)
     }
+}
+
+fn backoff(failures: u32) -> Duration {
+    Duration::from_millis(50 << failures.min(8)).min(Duration::from_secs(10))
 }

@@ -15,6 +15,8 @@ type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
 struct Broker {
     script: Script,
     seen: Mutex<Vec<Uuid>>,
+    /// Those of them that may have been begun before.
+    begun: Mutex<HashSet<Uuid>>,
 }
 
 #[async_trait]
@@ -26,6 +28,7 @@ impl Transport for Broker {
         Promises {
             order_per_key: true,
             row_per_subscription: false,
+            keeps_unheard: false,
             keeps_rows: false,
             longest_delay: Duration::ZERO,
             dead_letter_channel: false,
@@ -43,6 +46,7 @@ impl Transport for Broker {
         let mut seen = self.seen.lock().unwrap();
         let mut answer = |sending: &Sending| {
             seen.push(sending.row.seq);
+            self.begun.lock().unwrap().extend(sending.begun.then_some(sending.row.seq));
             assert!(seen.len() < 1_000, "published without an end");
             let times = seen.iter().filter(|seq| **seq == sending.row.seq).count();
             (self.script)(&sending.row, times)
@@ -67,7 +71,7 @@ impl Bed {
     /// `rows`: of one destination in memory.
     fn make(rows: usize, script: Script) -> Self {
         let (store, stop, worker) = (Arc::new(MemoryStore::new()), CancellationToken::new(), clock::uuid_v7());
-        let broker = Arc::new(Broker { script, seen: Mutex::default() });
+        let broker = Arc::new(Broker { script, seen: Mutex::default(), begun: Mutex::default() });
         let settings = Settings { rows, batch: 3, ..Settings::new(worker, "test".into()) };
         let relay = Relay::start(store.clone(), broker.clone(), settings, stop.clone());
         Self { store, broker, relay, worker, stop }
@@ -145,6 +149,29 @@ async fn a_destination_that_refuses_delays_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_row_that_nobody_takes_holds_up_no_other_of_its_destination() {
+    let bed = Bed::make(100, |row, _| match row.key.as_deref() {
+        Some("unheard") => Err(PublishError::Unroutable("no queue is bound".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    bed.commit(&[row("a", Some("unheard")), row("a", Some("unheard"))]).await;
+    let began = clock::instant();
+    for _ in 0..60 {
+        let row = row("a", None);
+        bed.commit(std::slice::from_ref(&row)).await;
+        bed.until(|bed| bed.seen().contains(&row.seq)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "sixty rows took {:?}", began.elapsed());
+    bed.until(|bed| bed.store.outbox().len() == 2).await;
+    bed.relay.drain(Duration::from_secs(3_600)).await;
+    assert!(
+        began.elapsed() < Duration::from_secs(60),
+        "a shutdown does not wait for what waits: {:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_later_row_of_a_key_waits_for_an_earlier_one_in_doubt() {
     let bed = Bed::make(100, |row, times| match row.key.as_deref() {
         Some("slow") if times < 4 => Err(PublishError::Unknown("no answer".into())),
@@ -172,4 +199,16 @@ async fn what_a_destination_will_never_take_becomes_a_letter() {
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].key.id.as_str(), letters[0].reason.as_str()), (&*rows[0].envelope.id, "unpublishable"));
     assert!(letters[0].error.contains("larger than the topic takes"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_worker_may_have_begun_is_suspect_though_it_does_not_fit_into_memory() {
+    for owner in [None, Some(clock::uuid_v7())] {
+        let bed = Bed::make(4, |_, _| Ok(Published::Confirmed));
+        let rows = rows(20);
+        bed.store.enqueue(owner, &rows).await.unwrap();
+        bed.until(|bed| bed.seen().len() >= 20).await;
+        let begun = bed.broker.begun.lock().unwrap().len();
+        assert_eq!(begun, if owner.is_some() { 20 } else { 0 });
+    }
 }

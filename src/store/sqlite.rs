@@ -128,8 +128,12 @@ impl Store for SqliteStore {
         Err(StoreError::Unfit("SQLite has not begun this transaction; commit it on the store that did".into()))
     }
 
-    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
+    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<()> {
         self.answer(workers::claim(self, keys, worker, now).await)
+    }
+
+    async fn claims(&self, keys: &[InboxKey]) -> StoreResult<Vec<u32>> {
+        self.answer(workers::claims(self, keys).await)
     }
 
     async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {

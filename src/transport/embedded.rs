@@ -16,7 +16,10 @@ use adverse::Dice;
 use async_trait::async_trait;
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -43,12 +46,13 @@ pub struct Embedded {
     queues: Mutex<HashMap<Arc<str>, Arc<Queue>>>,
     bounds: Bounds,
     adverse: Adverse,
+    closed: AtomicBool,
 }
 
 impl Embedded {
     /// With bounds and adversity of one's own.
     pub fn with(bounds: Bounds, adverse: Adverse) -> Self {
-        Self { queues: Mutex::default(), bounds, adverse }
+        Self { bounds, adverse, ..Self::default() }
     }
 
     /// Puts bytes into a queue as a foreign producer would. They live in memory only: for tests.
@@ -62,6 +66,9 @@ impl Embedded {
     }
 
     fn queue(&self, name: &str) -> Result<Arc<Queue>, TransportError> {
+        if self.closed.load(Relaxed) {
+            return Err(TransportError::Closed);
+        }
         let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.get(name).cloned().ok_or_else(|| TransportError::Unfit(format!("no queue `{name}` in this process")))
     }
@@ -77,6 +84,7 @@ impl Transport for Embedded {
         Promises {
             order_per_key: true,
             row_per_subscription: true,
+            keeps_unheard: false,
             keeps_rows: true,
             longest_delay: Duration::ZERO,
             dead_letter_channel: false,
@@ -103,9 +111,13 @@ impl Transport for Embedded {
             let why = format!("nobody in this process subscribes to {destination}");
             return vec![Err(PublishError::Unroutable(why)); rows.len()];
         };
-        let Ok(queue) = self.queue(name) else {
-            let why = format!("no worker of this process takes {destination}");
-            return vec![Err(PublishError::Unroutable(why)); rows.len()];
+        let queue = match self.queue(name) {
+            Ok(queue) => queue,
+            Err(TransportError::Closed) => return vec![Err(closed()); rows.len()],
+            Err(_) => {
+                let why = format!("no worker of this process takes {destination}");
+                return vec![Err(PublishError::Unroutable(why)); rows.len()];
+            }
         };
         let mut answers = Vec::with_capacity(rows.len());
         for row in rows {
@@ -121,12 +133,17 @@ impl Transport for Embedded {
     }
 
     async fn close(&self) {
+        self.closed.store(true, Relaxed);
         for queue in self.queues.lock().unwrap_or_else(PoisonError::into_inner).values() {
             queue.lock().closed = true;
             queue.arrived.notify_waiters();
             queue.left.notify_waiters();
         }
     }
+}
+
+fn closed() -> PublishError {
+    PublishError::Unknown("the transport is closed".into())
 }
 
 /// A message in a queue.
@@ -192,7 +209,7 @@ impl Queue {
             {
                 let mut state = self.lock();
                 if state.closed {
-                    return Err(PublishError::Unknown("the transport is closed".into()));
+                    return Err(closed());
                 }
                 if state.ready.len() < self.bounds.count && state.ready_bytes < self.bounds.bytes {
                     state.dice.publish()?;
@@ -221,6 +238,9 @@ impl Queue {
     fn take(&self, room: Room) -> Vec<(u64, Item)> {
         let mut state = self.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
+        if state.closed {
+            return taken; // what is left is rows of the outbox
+        }
         while taken.len() < room.count {
             let Some(next) = state.ready.front().map(Item::bytes) else { break };
             if !taken.is_empty() && bytes + next > room.bytes {

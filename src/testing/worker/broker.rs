@@ -102,6 +102,7 @@ impl Transport for Broker {
         Promises {
             order_per_key: true,
             row_per_subscription: true,
+            keeps_unheard: true,
             keeps_rows: false,
             longest_delay: Duration::ZERO,
             dead_letter_channel: false,
