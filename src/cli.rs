@@ -12,10 +12,11 @@ mod setup;
 use crate::{
     Client, Handlers,
     config::{Config, Overrides, Sources},
+    message::Intent,
     transport::Transport,
     worker::{Opened, open_store, open_transport},
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{path::PathBuf, sync::Arc};
 
@@ -32,6 +33,7 @@ type Extra = Box<dyn FnOnce(&Globals, &clap::ArgMatches, Handlers) -> anyhow::Re
 /// A worker binary with commands of its own beside pitcrew's.
 pub struct App {
     handlers: Handlers,
+    about: &'static str,
     extra: Vec<(clap::Command, Extra)>,
 }
 
@@ -41,31 +43,42 @@ impl std::fmt::Debug for App {
     }
 }
 
+const EVERYWHERE: &str = "Options of every command";
+
 /// Flags of every command.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Globals {
-    /// The configuration file [default: config/pitcrew.toml or pitcrew.toml, if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
+    /// The configuration [default: config/pitcrew.toml or pitcrew.toml, if there]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Also read pitcrew.PROFILE.toml beside it
-    #[arg(long, global = true)]
+    /// Read pitcrew.NAME.toml beside it as well
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub profile: Option<String>,
     /// The broker: embedded
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub broker: Option<String>,
-    /// The store: sqlite:PATH or postgres://USER@HOST/DATABASE
-    #[arg(long, global = true, value_name = "URL")]
+    /// The database: sqlite:PATH or postgres://USER@HOST/DATABASE
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub store: Option<String>,
-    /// Print JSON
-    #[arg(long, global = true)]
+    /// Print JSON: one document, or one a line
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
     /// Log more (-v: debug, -vv: trace)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
 #[derive(Parser)]
-#[command(version, about, propagate_version = true, disable_help_subcommand = true)]
+#[command(version, disable_help_subcommand = true)]
+#[command(after_help = "\
+Examples:
+  {bin} run                       work; SQLite in ./pitcrew.db without services
+  {bin} send {type} --data command.json --wait
+  {bin} explain ID                where that message is, why, and what comes next
+  {bin} dead list                 what needs a person
+
+Every message is done, retrying, dead or waiting. The exit code is 0 if it went
+well, 1 if not, 2 if the command line is wrong.")]
 struct Cli {
     #[command(flatten)]
     globals: Globals,
@@ -75,21 +88,21 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Work: receive, handle, commit, until SIGTERM or Ctrl-C
+    /// Work until SIGTERM or Ctrl-C
     Run(run::Run),
     /// Send a command or an event
     Send(send::Send),
-    /// Tell everything about a message: its fates, its attempts, what comes next and when
+    /// Tell where a message is, why, and what comes next
     Explain(explain::Explain),
-    /// Look at dead letters; send them again or give them up
+    /// Look at dead letters; run them again or give them up
     #[command(subcommand)]
     Dead(dead::Dead),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(setup::ConfigCommand),
-    /// Bring the store's schema up to this build
+    /// Bring the database's schema up to this build
     Migrate(setup::Migrate),
-    /// The contract of these handlers
+    /// Print the contract of these handlers
     #[command(subcommand)]
     Schema(setup::Schema),
 }
@@ -97,7 +110,13 @@ enum Command {
 impl App {
     /// A binary of these handlers.
     pub fn new(handlers: Handlers) -> Self {
-        Self { handlers, extra: Vec::new() }
+        Self { handlers, about: "A worker: run it, send to it, see what became of a message", extra: Vec::new() }
+    }
+
+    /// Says in one line what this worker is, for `--help`.
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
     }
 
     /// Adds a command. What it runs answers whether it succeeded: a `false` ends the process with 1.
@@ -115,24 +134,27 @@ impl App {
     /// # Errors
     /// See [`main`].
     pub fn main(self) -> anyhow::Result<()> {
-        let mut command = Cli::command();
+        let mut command = Cli::command().about(self.about);
         for (extra, _) in &self.extra {
             command = command.subcommand(extra.clone());
         }
         let name = binary_name();
+        let contract = self.handlers.contract();
+        let ty = contract.types.iter().find(|(_, info)| info.intent == Intent::Command).map(|(ty, _)| *ty);
+        let command = with_examples(command, &name, ty.unwrap_or("demo.Greet"));
         let matches = command.name(name.clone()).bin_name(name).get_matches();
         match self.dispatch(&matches) {
             Ok(true) => Ok(()),
             Ok(false) => std::process::exit(1),
             Err(error) => {
                 output::error(&error);
-                std::process::exit(1)
+                std::process::exit(if error.is::<output::Misuse>() { 2 } else { 1 })
             }
         }
     }
 
     fn dispatch(self, matches: &clap::ArgMatches) -> anyhow::Result<bool> {
-        let Self { handlers, extra } = self;
+        let Self { handlers, extra, about: _ } = self;
         if let Some((name, sub)) = matches.subcommand()
             && let Some((_, run)) = extra.into_iter().find(|(command, _)| command.get_name() == name)
         {
@@ -164,15 +186,19 @@ impl Globals {
         sources.file.clone_from(&self.config);
         sources.profile.clone_from(&self.profile);
         sources.overrides = Overrides { broker: self.broker.clone(), store: self.store.clone() };
-        Ok(Config::load(&sources)?)
+        Config::load(&sources).map_err(|error| {
+            let lines: String = error.findings.iter().map(|finding| format!("\n  {finding}")).collect();
+            anyhow::anyhow!("the configuration cannot be used:{lines}")
+        })
     }
 
     /// The store of a command beside a worker; it must exist already.
     async fn store(&self) -> anyhow::Result<Opened> {
         let config = self.config()?;
         if let crate::config::StoreUrl::Sqlite(path) = &config.store.url {
-            let missing = || format!("there is no database {}; name one with --store sqlite:PATH", path.display());
-            std::fs::metadata(path).with_context(missing)?;
+            let there = path.try_exists().with_context(|| format!("looking for the database {}", path.display()))?;
+            let path = path.display();
+            ensure!(there, "there is no database {path}: `run` and `send` make one, --store names another");
         }
         let opened = open_store(&config, false).await?;
         opened.store.migrate().await.context("migrating the store")?;
@@ -187,6 +213,29 @@ impl Globals {
         opened.store.migrate().await.context("migrating the store")?;
         Ok((Client::new(opened.store.clone(), &*transport, handlers, &config)?, opened))
     }
+}
+
+/// The nearest of the known names, as a hint: empty if none is near.
+fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let near = known.into_iter().map(|name| (strsim::jaro_winkler(name, word), name));
+    let near = near.filter(|(likeness, _)| *likeness > 0.8).max_by(|(one, _), (other, _)| one.total_cmp(other));
+    near.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_default()
+}
+
+/// The same for IDs, of which two that were made at the same time begin alike: a slip of the pen, no more.
+fn did_you_mean_id<'a>(id: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(known, id), known));
+    let near = near.filter(|(slips, _)| *slips <= 3).min();
+    near.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default()
+}
+
+/// Examples in the words of this binary: its name and a command that it handles.
+fn with_examples(mut command: clap::Command, name: &str, ty: &str) -> clap::Command {
+    if let Some(help) = command.get_after_help().map(ToString::to_string) {
+        command = command.after_help(help.replace("{bin}", name).replace("{type}", ty));
+    }
+    let below: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    below.iter().fold(command, |command, sub| command.mut_subcommand(sub, |sub| with_examples(sub, name, ty)))
 }
 
 /// The file name of this binary: the default name of the service.

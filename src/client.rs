@@ -3,7 +3,7 @@
 use crate::{
     Command, Envelope, Handlers, Message, clock,
     config::Config,
-    context::EffectError,
+    context::{EffectError, holds_nul},
     route::Router,
     store::{LetterState, OutboxRow, Store},
     transport::Transport,
@@ -180,6 +180,9 @@ impl Client {
             if size > limit {
                 return Err(EffectError::TooLarge { what: "payload", size, limit })
                     .with_context(|| format!("message `{id}`"));
+            }
+            if std::str::from_utf8(&envelope.data).is_ok_and(holds_nul) {
+                return Err(EffectError::Nul("payload")).with_context(|| format!("message `{id}`"));
             }
             rows.extend(self.router.route(envelope, due).with_context(|| format!("message `{id}`"))?);
         }

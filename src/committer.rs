@@ -18,7 +18,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -102,6 +102,8 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) splits: AtomicU64,
+    /// The most commits that were under way at once.
+    pub(crate) at_once: AtomicUsize,
 }
 
 /// The way in.
@@ -183,6 +185,7 @@ impl Run {
             }
             let (batch, shared) = (self.next_batch(), self.shared.clone());
             shared.counters.messages.fetch_add(batch.len() as u64, Relaxed);
+            shared.counters.at_once.fetch_max(self.limits.commits - slots.available_permits(), Relaxed);
             commits.spawn(async move {
                 shared.commit(batch).await;
                 drop(slot);

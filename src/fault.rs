@@ -1,7 +1,7 @@
 //! Named points in the walk of a message at which a test kills the worker. Compiled to nothing without the feature `fault`.
 //!
-//! A killed worker is one whose fault point never returns: the task stops where it is, and so does every other task of the same
-//! worker at its next point, as in a process that died. No `Drop` runs, nothing is settled.
+//! A killed worker is one whose fault point never returns. A process kills itself; a worker that shares its process with the test
+//! has a thread of its own, and that thread stops there: nothing of it is polled again, no `Drop` runs, nothing is settled.
 
 /// Before the first and after the last thing that each step does to the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -102,7 +102,9 @@ pub(crate) struct Work {
     suspect: bool,
     /// Its delivery is not the first one: what begins is counted.
     redelivered: bool,
-    /// A claim row says that it was begun.
+    /// So often it was begun before and never ended, as far as it was counted.
+    begun: u32,
+    /// A claim row says that this delivery was begun.
     claimed: bool,
     /// Keep it: the outbox row that is this delivery.
     row: Option<Uuid>,
@@ -201,7 +203,8 @@ impl Pipeline {
             let admission = tokio::select! {
                 biased;
                 () = self.shared.stop.cancelled() => None,
-                admission = self.admit(&mut work, twin) => Some(admission),
+                // What lost a race for a document may have lost it to its own commit, whose answer was lost.
+                admission = self.admit(&mut work, twin || run > 0) => Some(admission),
             };
             let pass = match admission {
                 None => return self.unclaim(&work).await,
@@ -215,7 +218,9 @@ impl Pipeline {
                 warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
                 return self.unclaim(&work).await;
             };
-            drop(pass); // the slot is free; the commit has a budget of its own
+            // The slot is free; the commit has a budget of its own. Who ran alone is beside nobody until that commit is made: if the
+            // worker died before it, this one would be taken for the killer.
+            let _alone = pass.end();
             fault::at(Point::AfterHandle).await;
             let (finished, open) = self.conclude(&work, handled);
             match self.shared.committer.commit(finished, delivery, weight, open).await {
@@ -278,7 +283,7 @@ impl Pipeline {
             attempt: None,
             letter: None,
             row: work.row,
-            claimed: work.claimed,
+            claimed: work.claimed || work.begun > 0,
             duration: Duration::ZERO,
             at: crate::clock::now(),
         }

@@ -171,13 +171,16 @@ impl Relay {
         self.0.stop.cancel();
         self.0.tasks.close();
         let _ = tokio::time::timeout(limit, self.0.tasks.wait()).await;
-        loop {
-            let confirmed = self.confirmed();
-            // What could not be deleted is published again, under the same ids.
-            if confirmed.is_empty() || self.0.store.confirm(&confirmed).await.is_err() {
-                return;
+        // What could not be deleted is published again, under the same ids.
+        let delete = async {
+            loop {
+                let confirmed = self.confirmed();
+                if confirmed.is_empty() || self.0.store.confirm(&confirmed).await.is_err() {
+                    return;
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(limit, delete).await;
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Destination, Arc<Lane>>> {

@@ -97,8 +97,11 @@ pub trait Store: Send + Sync + 'static {
     /// Ends the escape hatch: the other effects, then `COMMIT`. The inbox row stands already.
     async fn commit_open(&self, open: OpenTx, worker: Uuid, message: &Finished) -> StoreResult<Verdict>;
 
-    /// Counts one more begun delivery of each key in table `claim`: how often it was begun and never ended.
-    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>>;
+    /// Counts one more begun delivery of each key in table `claim`.
+    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<()>;
+
+    /// What table `claim` counts for each key, by position: how often it was begun and never ended.
+    async fn claims(&self, keys: &[InboxKey]) -> StoreResult<Vec<u32>>;
 
     /// Takes one claim back: the delivery was interrupted by a shutdown, not by a crash.
     async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()>;

@@ -236,12 +236,6 @@ impl Delivery {
             settle.ack(tag);
         }
     }
-
-    /// Forgets it without settling, as a process that dies does.
-    #[cfg(feature = "fault")]
-    pub fn abandon(mut self) {
-        self.settle = None;
-    }
 }
 
 impl Drop for Delivery {

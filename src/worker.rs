@@ -35,6 +35,8 @@ use uuid::Uuid;
 /// How long the relay and the last commits may take at the end; what is left stays rows.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
+const MISSED: &str = "could not sign off; another worker takes over this one's outbox rows when it is missed";
+
 /// The version of this build, as stored beside what it does.
 pub const BUILD: &str = env!("CARGO_PKG_VERSION");
 
@@ -186,6 +188,11 @@ impl Running {
         (counters.commits.load(Relaxed), counters.messages.load(Relaxed))
     }
 
+    /// The most commits that were under way at once.
+    pub fn commits_at_once(&self) -> usize {
+        self.shared.committer.counters.at_once.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Ends in order: stop receiving and hand back the unbegun; tell handlers; wait for them, at most `drain_timeout`; drop
     /// what still runs; commit and ack what ended; publish what is in memory; close.
     pub async fn shutdown(self) {
@@ -216,10 +223,12 @@ impl Running {
         transport.close().await;
         upkeep.close();
         let _ = tokio::time::timeout(END_LIMIT, upkeep.wait()).await;
-        if let Err(error) = store.end_worker(id).await {
-            warn!(%error, "could not sign off; another worker takes over this one's outbox rows when it is missed");
+        match tokio::time::timeout(END_LIMIT, store.end_worker(id)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "{MISSED}"),
+            Err(_) => warn!("{MISSED}"),
         }
-        store.close().await;
+        let _ = tokio::time::timeout(END_LIMIT, store.close()).await;
         info!(worker = %id, "ended");
     }
 }

@@ -403,3 +403,15 @@ async fn a_command_for_later_waits_as_a_row_and_its_id_carries_that_time() {
     worker.idle().await;
     assert_eq!(writes(&worker, "a").await, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_try_its_fate_and_its_letter_are_one_moment() {
+    let worker = TestWorker::new(handlers()).await;
+    let dead = worker.deliver_envelope(envelope("a", "no")).await;
+    let history = worker.history(&dead.envelope.id).await;
+    let times = (history.attempts[0].1.at, history.letters[0].last_at);
+    assert_eq!((history.inbox[0].at, history.inbox[0].at), times);
+    let retried = worker.deliver_envelope(envelope("b", "fail")).await;
+    let history = worker.history(&retried.envelope.id).await;
+    assert_eq!(history.inbox[0].at, history.attempts[0].1.at);
+}

@@ -37,21 +37,44 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// `demo` for the command line.
 pub fn command() -> Command {
-    let number = |name: &'static str| Arg::new(name).long(name);
+    let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).help(help);
     Command::new("demo")
-        .about("Show it: real commands through a real worker that is killed on the way, and an account that adds up")
+        .about("Show it: a worker that is killed on the way, and an account that adds up")
         .after_help(
-            "Everything that goes wrong is injected and labelled so: duplicates, failing, slow and panicking attempts, commands\n\
-             that are dead on purpose, three SIGKILLs of the worker. The exit code is 0 only if every command is accounted for\n\
-             and has exactly one effect.\n\n\
-             Examples:\n  car-worker demo\n  car-worker demo --commands 10000 --no-kill\n  \
-             car-worker demo --store postgres://postgres@127.0.0.1/postgres --json",
+            "\
+What goes wrong is injected and labelled so: duplicates, attempts that fail,
+panic or are slow, commands that are dead on purpose, three SIGKILLs. The exit
+code is 0 only if every command is accounted for and has exactly one effect.
+
+Examples:
+  {bin} demo
+  {bin} demo --commands 10000 --no-kill
+  {bin} demo --json --store postgres://postgres@127.0.0.1/postgres",
         )
-        .arg(number("commands").value_name("N").default_value("2000").value_parser(value_parser!(u32).range(1..=1_000_000)).help("Commands to send"))
-        .arg(number("seed").default_value("7").value_parser(value_parser!(u64)).help("The same seed sends the same commands"))
-        .arg(Arg::new("input").long("input").value_name("FILE").value_parser(value_parser!(PathBuf)).help("Send these instead: one structured CloudEvent a line"))
-        .arg(Arg::new("dir").long("dir").value_name("DIR").value_parser(value_parser!(PathBuf)).help("Where database, log and notifications go [default: a new temporary directory]"))
-        .arg(Arg::new("no-kill").long("no-kill").action(ArgAction::SetTrue).help("Do not kill the worker"))
+        .arg(
+            flag("commands", "Commands to send")
+                .value_name("N")
+                .default_value("2000")
+                .value_parser(value_parser!(u32).range(1..=1_000_000)),
+        )
+        .arg(
+            flag("seed", "The same seed sends the same commands")
+                .value_name("N")
+                .default_value("7")
+                .value_parser(value_parser!(u64)),
+        )
+        .arg(
+            flag("input", "Send these instead: one structured CloudEvent a line")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with_all(["commands", "seed"]),
+        )
+        .arg(
+            flag("dir", "Where database and logs go [default: a new directory in /tmp]")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(flag("no-kill", "Do not kill the worker").action(ArgAction::SetTrue))
 }
 
 /// `demo-worker`: the worker that the demo starts and kills.
@@ -66,6 +89,8 @@ struct Plan {
     directory: PathBuf,
     config: PathBuf,
     kills: usize,
+    /// The commands are made up, poison and all; otherwise they are somebody's own.
+    made: bool,
     json: bool,
 }
 
@@ -95,17 +120,29 @@ async fn demo(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> an
     let account = Account::take(&database, &sent, kills).await?;
     database.close().await;
     if plan.json {
-        println!("{}", account.line());
+        report::print(&(account.line() + "\n"))?;
     } else {
-        report::print(&account, &plan.directory, &plan.config, worked, began.elapsed()).await?;
+        let whole = began.elapsed();
+        report::print(&report::report(&account, &plan, worked, whole).await?)?;
     }
     Ok(account.adds_up())
 }
 
 fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
+    if globals.config.is_some() || globals.profile.is_some() || globals.broker.is_some() {
+        bail!("the demo has a configuration of its own; --store chooses its database, --dir its place");
+    }
+    let input = matches.get_one::<PathBuf>("input");
+    let commands = match input {
+        Some(file) => input::read(file)?,
+        None => made(matches)?,
+    };
     let directory = match matches.get_one::<PathBuf>("dir") {
         Some(directory) => directory.clone(),
-        None => std::env::temp_dir().join(format!("pitcrew-demo-{}", pitcrew::clock::uuid_v7().simple())),
+        None => {
+            let new = tempfile::Builder::new().prefix("pitcrew-demo-").tempdir().context("making a directory")?;
+            new.keep() // for whoever wants to look at it afterwards
+        }
     };
     std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let directory = directory.canonicalize().with_context(|| format!("finding {}", directory.display()))?;
@@ -113,13 +150,9 @@ fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
     if config.exists() {
         bail!("{} holds a demo already; name another --dir or none", directory.display());
     }
-    let commands = match matches.get_one::<PathBuf>("input") {
-        Some(file) => input::read(file)?,
-        None => made(matches)?,
-    };
     std::fs::write(&config, settings(globals, &directory)?).context("writing the demo's configuration")?;
     let kills = if matches.get_flag("no-kill") { 0 } else { KILL_AT.len() };
-    Ok(Plan { commands, directory, config, kills, json: globals.json })
+    Ok(Plan { commands, directory, config, kills, made: input.is_none(), json: globals.json })
 }
 
 fn made(matches: &ArgMatches) -> anyhow::Result<Vec<Envelope>> {
@@ -164,9 +197,12 @@ async fn send(plan: &Plan, config: &Config, handlers: &Handlers) -> anyhow::Resu
         let mut envelopes = Vec::with_capacity(page.len() + page.len() / TWICE + 1);
         for envelope in page {
             envelopes.push(envelope.clone());
-            if sent.note(envelope) % TWICE == 0 {
+            if sent.briefs.contains_key(&envelope.id) {
+                sent.duplicates += 1; // in somebody's own file
+            } else if sent.note(envelope) % TWICE == 0 {
                 envelopes.push(envelope.clone());
                 sent.duplicates += 1;
+                sent.twice.insert(envelope.id.clone());
             }
         }
         client.send_envelopes(envelopes, None).await?;
@@ -208,7 +244,7 @@ async fn work_and_kill(
         if due {
             child.kill().await?;
             kills += 1;
-            progress.killed(kills);
+            progress.killed(kills, state.ended);
             child = Child::start(&plan.directory, &plan.config)?;
         } else if state.ended >= sent.len() && state.notified >= state.done && state.waiting == 0 {
             break;

@@ -99,7 +99,7 @@ async fn honest_run(dir: &Path) -> (Database, SqlitePool, Sent) {
     let pool = pool.clone();
     let inbox = "select id, subject from inbox where type = 'car.GenerateRecommendationBrief'";
     let rows: Vec<(String, String)> = sqlx::query_as(inbox).fetch_all(&pool).await.unwrap();
-    let sent = Sent { briefs: rows.into_iter().collect(), duplicates: 2 };
+    let sent = Sent { briefs: rows.into_iter().collect(), duplicates: 2, ..Sent::default() };
     (database, pool, sent)
 }
 

@@ -1,7 +1,12 @@
 //! What people see: words, ages, tables, errors.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use std::io::{ErrorKind, IsTerminal, Write};
+
+/// A command line that can never work: the process ends with 2, as for a flag that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Misuse(pub(super) String);
 
 /// The chain of an error, outermost first, one line each.
 pub(super) fn error(error: &anyhow::Error) {
@@ -36,6 +41,16 @@ pub(super) fn age(since: DateTime<Utc>, now: DateTime<Utc>) -> String {
         7_200..172_800 => format!("{}h", seconds / 3_600),
         _ => format!("{}d", seconds / 86_400),
     }
+}
+
+/// RFC 3339 to the millisecond.
+pub(super) fn clock_time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// `in 12s`, `3m ago`.
+pub(super) fn distance(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    if at > now { format!("in {}", age(now, at)) } else { format!("{} ago", age(at, now)) }
 }
 
 /// Columns aligned, the last one as long as it is.

@@ -13,9 +13,10 @@ use tracing::{info, warn};
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  car-worker run                                      SQLite in ./pitcrew.db, the embedded broker
-  car-worker run --store postgres://app@db/cars       several of these may run at once
-  car-worker run --channel car.commands               this channel only")]
+  {bin} run                         the database is ./pitcrew.db
+  {bin} run --channel car.commands  this channel only
+  {bin} run --store postgres://app@db/cars
+                                           several may run at once")]
 pub(super) struct Run {
     /// Work this channel only; may be given several times
     #[arg(long = "channel", value_name = "NAME")]

@@ -3,6 +3,8 @@
 use super::{Globals, output};
 use crate::{
     Handlers,
+    config::ChannelName,
+    topology::Topology,
     worker::{self, open_store},
 };
 use anyhow::Context as _;
@@ -10,6 +12,11 @@ use serde_json::{Map, json};
 use std::path::PathBuf;
 
 #[derive(clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  {bin} config check --config config/pitcrew.toml
+  {bin} config show --profile production
+  PITCREW_STORE=postgres://app@db/cars {bin} config show")]
 pub(super) enum ConfigCommand {
     /// Say everything that a start would refuse; opens no connection
     Check,
@@ -17,11 +24,19 @@ pub(super) enum ConfigCommand {
     Show,
 }
 
-/// Bring the store's schema up to this build; safe beside running workers.
+/// Bring the database's schema up to this build; safe beside running workers. `run` does it as well.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  {bin} migrate
+  {bin} migrate --store postgres://app@db/cars")]
 pub(super) struct Migrate {}
 
 #[derive(clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  {bin} schema export | jq '.[\"{type}\"]'
+  {bin} schema export --dir contract")]
 pub(super) enum Schema {
     /// JSON Schemas of all messages, handled and sent
     Export {
@@ -33,36 +48,65 @@ pub(super) enum Schema {
 
 impl ConfigCommand {
     pub(super) fn run(self, globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
-        let config = globals.config()?;
         match self {
-            Self::Show if globals.json => output::line(config.show_json().to_string()),
-            Self::Show => output::line(config.show().trim_end()),
-            Self::Check => {
-                let topology = worker::plan(handlers, &config)?;
-                let listens: Vec<String> =
-                    topology.subscriptions.iter().map(|p| p.subscription.name.to_string()).collect();
-                output::line(if globals.json {
-                    json!({ "ok": true, "subscriptions": listens }).to_string()
-                } else {
-                    format!("the configuration is fine; a worker would listen to {}", listens.join(", "))
-                });
-            }
+            Self::Show => show(globals, handlers),
+            Self::Check => check(globals, handlers),
         }
-        Ok(true)
     }
+}
+
+/// The settings with those of every channel that a worker would listen to, defaults and all.
+fn show(globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
+    let mut config = globals.config()?;
+    if let Ok(topology) = worker::plan(handlers, &config) {
+        for planned in topology.subscriptions {
+            let name: ChannelName = planned.subscription.channel.parse().context("the name of a channel")?;
+            let channel = config.channel(&name);
+            config.channel.insert(name, channel);
+        }
+    }
+    output::line(if globals.json { config.show_json().to_string() } else { config.show().trim_end().to_owned() });
+    Ok(true)
+}
+
+fn check(globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
+    let planned = globals.config().and_then(|config| worker::plan(handlers, &config));
+    if !globals.json {
+        let listens = listens(&planned?).join(", ");
+        output::line(format!("the configuration is fine; a worker would listen to {listens}"));
+        return Ok(true);
+    }
+    let told = match &planned {
+        Ok(topology) => json!({ "ok": true, "subscriptions": listens(topology), "problems": [] }),
+        Err(error) => {
+            // The heading, and below it one line a problem.
+            let text = format!("{error:#}");
+            let problems: Vec<&str> = text.lines().skip(1).map(|line| line.trim_start_matches([' ', '-'])).collect();
+            json!({ "ok": false, "subscriptions": [], "problems": problems })
+        }
+    };
+    output::line(told.to_string());
+    Ok(planned.is_ok())
+}
+
+fn listens(topology: &Topology) -> Vec<String> {
+    topology.subscriptions.iter().map(|planned| planned.subscription.name.to_string()).collect()
 }
 
 impl Migrate {
     pub(super) async fn run(self, globals: &Globals) -> anyhow::Result<bool> {
-        let opened = open_store(&globals.config()?, false).await?;
+        let config = globals.config()?;
+        let (opened, url) = (open_store(&config, false).await?, &config.store.url);
         let migrated = opened.store.migrate().await?;
         opened.store.close().await;
         output::line(if globals.json {
             json!({ "store": opened.store.kind(), "from": migrated.from, "to": migrated.to }).to_string()
         } else if migrated.from == migrated.to {
-            format!("the {} store is at version {} already", opened.store.kind(), migrated.to)
+            format!("{url} is at schema version {} already", migrated.to)
+        } else if migrated.from == 0 {
+            format!("{url} has tables now, of schema version {}", migrated.to)
         } else {
-            format!("the {} store went from version {} to {}", opened.store.kind(), migrated.from, migrated.to)
+            format!("{url} went from schema version {} to {}", migrated.from, migrated.to)
         });
         Ok(true)
     }

@@ -49,6 +49,11 @@ impl Shared {
         let mut stored = Vec::with_capacity(finished.len());
         let mut settled = Vec::with_capacity(finished.len());
         for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
+            if in_doubt && matches!(answer, Some(Ok(Verdict::Duplicate | Verdict::Conflict))) {
+                // Perhaps our own commit whose answer was lost: it changed the inbox and the documents, and its rows stand in the
+                // outbox under our name.
+                self.relay.look_again(&message.effects.outbox);
+            }
             let done = match answer {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
@@ -58,10 +63,6 @@ impl Shared {
                 Some(Ok(Verdict::Duplicate)) => {
                     delivery.ack(Committed { _minted_here: () });
                     self.relay.forget(message.row);
-                    if in_doubt {
-                        // Perhaps our own commit whose answer was lost: then its rows stand in the outbox under our name.
-                        self.relay.look_again(&message.effects.outbox);
-                    }
                     Settled::Duplicate
                 }
                 Some(Ok(Verdict::Conflict)) => Settled::Back(Why::Conflict, delivery, weight),

@@ -11,8 +11,16 @@ use super::settings::RUNTIME_KEYS;
 
 const PREFIX: &str = "PITCREW_";
 
-/// Variables of the same prefix that are read elsewhere and are no settings.
-const ELSEWHERE: [&str; 4] = ["PROFILE", "CONFIG", "LOG", "POSTGRES_URL"];
+/// Variables of the same prefix that are read elsewhere and are no settings; the second line is the test command's.
+const ELSEWHERE: [&str; 7] = [
+    "PROFILE",
+    "CONFIG",
+    "LOG", //
+    "POSTGRES_URL",
+    "ALL",
+    "ONLY",
+    "REQUIRE",
+];
 
 /// A layer for each variable, in the order of their names; `layers` are the files, whose names a variable may mean.
 pub(super) fn read(environment: &[(String, String)], layers: &mut Vec<Layer>, findings: &mut Vec<Finding>) {
@@ -53,6 +61,8 @@ fn path(variable: &str, files: &[Layer]) -> Result<Option<Vec<String>>, String> 
         "STORE" => return own(&["store", "url"]),
         "BROKER" => return own(&["transport", "default", "url"]),
         _ if ELSEWHERE.contains(&variable) || of_kubernetes(variable) => return Ok(None),
+        // A build without fault points refuses it: whoever sets it wants a worker that dies.
+        "FAULT" if cfg!(feature = "fault") => return Ok(None),
         _ => {}
     }
     let mut path: Vec<String> = variable.split("__").map(str::to_owned).collect();

@@ -7,7 +7,8 @@ use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, Value};
 pub(super) fn toml(config: &Json) -> String {
     let mut document = DocumentMut::new();
     if let Json::Object(map) = config {
-        for (key, value) in map {
+        // An empty section at the top says nothing.
+        for (key, value) in map.iter().filter(|(_, value)| value.as_object().is_none_or(|map| !map.is_empty())) {
             document.insert(key, item(value, true));
         }
     }

@@ -22,7 +22,7 @@ struct Armed {
     dead: bool,
 }
 
-/// By worker: the name of its runtime's threads.
+/// By worker: the name of its runtime's thread.
 static PLANS: Mutex<Option<HashMap<String, Armed>>> = Mutex::new(None);
 
 fn with<T>(work: impl FnOnce(&mut HashMap<String, Armed>) -> T) -> T {
@@ -30,8 +30,8 @@ fn with<T>(work: impl FnOnce(&mut HashMap<String, Armed>) -> T) -> T {
     work(plans.get_or_insert_default())
 }
 
-/// The worker whose runtime's threads have this name dies by `plan`. In this process its tasks stop; a process of its own is
-/// armed by the environment (`PITCREW_FAULT=after-commit:3`) and kills itself with SIGKILL.
+/// The worker on the thread of this name dies by `plan`: the thread stops for good. Its runtime must be a single-threaded one, or
+/// its other threads would go on. A process is armed by its environment (`PITCREW_FAULT=after-commit:3`) and kills itself.
 pub fn arm(worker: &str, plan: Plan) {
     with(|plans| plans.insert(worker.to_owned(), Armed { plan, passed: 0, dead: false }));
 }
@@ -58,7 +58,9 @@ pub(crate) async fn at(point: Point) {
         armed.dead
     });
     if dead {
-        std::future::pending::<()>().await;
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -68,15 +70,25 @@ fn from_environment() -> Option<Plan> {
     static PLAN: OnceLock<Option<Plan>> = OnceLock::new();
     *PLAN.get_or_init(|| {
         let text = std::env::var("PITCREW_FAULT").ok()?;
-        let (name, nth) = text.split_once(':').unwrap_or((&text, "1"));
-        let point = Point::ALL.into_iter().find(|p| p.name() == name)?;
-        Some(Plan { point, nth: nth.parse().ok()? })
+        let plan = parse(&text);
+        if plan.is_none() {
+            // A worker that nobody kills would look like one that survived.
+            eprintln!("PITCREW_FAULT={text} names no fault point: write POINT or POINT:N, e.g. after-commit:3");
+            std::process::exit(2);
+        }
+        plan
     })
+}
+
+fn parse(text: &str) -> Option<Plan> {
+    let (name, nth) = text.split_once(':').unwrap_or((text, "1"));
+    let point = Point::ALL.into_iter().find(|point| point.name() == name)?;
+    Some(Plan { point, nth: nth.parse().ok().filter(|nth| *nth > 0)? })
 }
 
 /// SIGKILL, as an operator or the kernel would: no destructor, no flush.
 fn kill_this_process() -> ! {
-    let me = std::process::id().to_string();
-    let _ = std::process::Command::new("kill").args(["-KILL", &me]).status();
+    // Every shell knows `kill`; not every machine has a program of that name.
+    let _ = std::process::Command::new("sh").args(["-c", "kill -KILL $PPID"]).status();
     std::process::abort();
 }

@@ -2,9 +2,9 @@
 
 use super::{Erased, Handler, Typed};
 use crate::{
-    BoxFuture, Message,
+    BoxFuture, Envelope, Message,
     context::{Row, RowSpec},
-    message::{Intent, Kind},
+    message::{self, DecodeError, Intent, Kind},
 };
 use anyhow::Context as _;
 use schemars::Schema;
@@ -63,13 +63,18 @@ struct Entry {
     at: &'static Location<'static>,
     made: Made,
     schema: fn() -> Schema,
+    check: Check,
 }
+
+/// Whether a handler of this build would read the payload.
+type Check = fn(&Envelope) -> Result<(), DecodeError>;
 
 #[derive(Clone, Copy)]
 struct Emitted {
     version: u32,
     intent: Intent,
     schema: fn() -> Schema,
+    check: Check,
 }
 
 /// The list of handlers: what `main` passes to [`crate::main`].
@@ -128,8 +133,12 @@ impl Handlers {
 
     /// Declares what these handlers send, so that routes are checked at start and the contract can be exported.
     pub fn emits<M: Message>(mut self) -> Self {
-        let emitted =
-            Emitted { version: M::VERSION, intent: <M::Kind as Kind>::INTENT, schema: || schemars::schema_for!(M) };
+        let emitted = Emitted {
+            version: M::VERSION,
+            intent: <M::Kind as Kind>::INTENT,
+            schema: || schemars::schema_for!(M),
+            check: |envelope| message::decode::<M>(envelope).map(drop),
+        };
         self.emits.insert(M::TYPE, emitted);
         self
     }
@@ -161,7 +170,8 @@ impl Handlers {
             self.mistakes.push(format!("the command `{}` has two handlers; a command has exactly one ({at})", M::TYPE));
         }
         let schema: fn() -> Schema = || schemars::schema_for!(M);
-        self.entries.push(Entry { ty: M::TYPE, version: M::VERSION, intent, name, rust, at, made, schema });
+        let check: Check = |envelope| message::decode::<M>(envelope).map(drop);
+        self.entries.push(Entry { ty: M::TYPE, version: M::VERSION, intent, name, rust, at, made, schema, check });
         self
     }
 
@@ -169,6 +179,13 @@ impl Handlers {
     pub fn schemas(&self) -> BTreeMap<&'static str, Schema> {
         let handled = self.entries.iter().map(|e| (e.ty, (e.schema)()));
         handled.chain(self.emits.iter().map(|(ty, e)| (*ty, (e.schema)()))).collect()
+    }
+
+    /// Whether this build would read the payload, for whoever sends one that no compiler has seen.
+    pub(crate) fn check(&self, envelope: &Envelope) -> Result<(), DecodeError> {
+        let handled = self.entries.iter().find(|e| e.ty == envelope.ty).map(|e| e.check);
+        let check = handled.or_else(|| self.emits.get(envelope.ty.as_str()).map(|e| e.check));
+        check.map_or(Ok(()), |check| check(envelope))
     }
 
     /// What the list says, without building anything.

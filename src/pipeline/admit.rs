@@ -26,11 +26,19 @@ pub(super) struct Pass<'a> {
     _slot: Option<OwnedSemaphorePermit>,
     _cap: Option<OwnedSemaphorePermit>,
     _beside: Option<RwLockReadGuard<'a, ()>>,
-    _alone: Option<RwLockWriteGuard<'a, ()>>,
+    alone: Option<RwLockWriteGuard<'a, ()>>,
+}
+
+impl<'a> Pass<'a> {
+    /// The handler has ended; what is left is the right to be alone, if it was.
+    pub(super) fn end(self) -> Option<RwLockWriteGuard<'a, ()>> {
+        self.alone
+    }
 }
 
 impl Pipeline {
-    /// Looks up in the inbox what may have been begun before, one query for what came together. `false`: the worker stops.
+    /// Looks up what may have been begun before, in the inbox and among the claims: two queries for what came together. `false`:
+    /// the worker stops.
     pub(super) async fn look_up(&self, arrivals: &mut [Arrival]) -> bool {
         let wanted = |work: &Work| work.suspect || work.runner.always_dedup;
         let keys: Vec<InboxKey> =
@@ -39,11 +47,16 @@ impl Pipeline {
             return true;
         }
         let Some(mut seen) = self.seen(&keys).await.map(Vec::into_iter) else { return false };
+        // A claim is a safety net; a store that is away will hold the message at its commit anyway.
+        let counted = arrivals.iter().any(|a| a.work.as_ref().is_ok_and(|work| work.redelivered));
+        let claims = if counted { self.shared.store.claims(&keys).await.unwrap_or_default() } else { Vec::new() };
+        let mut claims = claims.into_iter();
         for arrival in arrivals {
-            let Ok(work) = &arrival.work else { continue };
+            let Ok(work) = &mut arrival.work else { continue };
             if !wanted(work) {
                 continue;
             }
+            work.begun = claims.next().unwrap_or_default();
             if let Some(finished) = seen.next().flatten().and_then(|seen| self.judge(work, &seen)) {
                 arrival.work = Err(Box::new(finished));
             }
@@ -78,12 +91,19 @@ impl Pipeline {
         known.then(|| Finished { fenced: false, operation: None, ..self.finished(work, Fate::Duplicate) })
     }
 
-    /// `twin`: another delivery of the same ID was in the lane before it.
-    pub(super) async fn admit(&self, work: &mut Work, twin: bool) -> Admission<'_> {
+    /// `ask`: its fate may have been decided since it was received, by another delivery of the same ID in its lane or otherwise.
+    pub(super) async fn admit(&self, work: &mut Work, ask: bool) -> Admission<'_> {
         if let Some(finished) = self.too_old(work) {
             return Admission::Settle(Box::new(finished));
         }
-        if twin && let Some(finished) = self.seen_now(work).await {
+        if ask && let Some(finished) = self.seen_now(work).await {
+            return Admission::Settle(Box::new(finished));
+        }
+        // The first time was not counted.
+        let died = work.begun + u32::from(work.redelivered);
+        if died > ALONE_AT {
+            let error = format!("its worker died {died} times with it, the last time while it ran alone");
+            let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
             return Admission::Settle(Box::new(finished));
         }
         let slot = self.slots.clone().acquire_owned().await.ok();
@@ -91,18 +111,16 @@ impl Pipeline {
             Some(cap) => cap.clone().acquire_owned().await.ok(),
             None => None,
         };
-        let begun = if work.redelivered { self.claim(work).await } else { 0 };
-        if begun > ALONE_AT {
-            let error = format!("its worker died {begun} times with it, the last time while it ran alone");
-            let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
-            return Admission::Settle(Box::new(finished));
-        }
-        let (beside, alone) = if begun == ALONE_AT {
+        let (beside, alone) = if died == ALONE_AT {
             (None, Some(self.shared.solo.write().await))
         } else {
             (Some(self.shared.solo.read().await), None)
         };
-        Admission::Run(Pass { _slot: slot, _cap: cap, _beside: beside, _alone: alone })
+        // Not before: who waits while another runs alone has not begun, and is innocent if that one kills the worker.
+        if work.redelivered {
+            self.claim(work).await;
+        }
+        Admission::Run(Pass { _slot: slot, _cap: cap, _beside: beside, alone })
     }
 
     async fn seen_now(&self, work: &Work) -> Option<Finished> {
@@ -125,20 +143,14 @@ impl Pipeline {
     }
 
     /// Crash counting by a mark of our own, written only for what may have been begun: the broker's delivery count rises for
-    /// every prefetched neighbour, too. The answer: how often it was begun without an end, this time not counted.
-    async fn claim(&self, work: &mut Work) -> u32 {
+    /// every prefetched neighbour, too.
+    async fn claim(&self, work: &mut Work) {
         if work.claimed {
-            return 0; // a re-run of the same delivery
+            return; // a re-run of the same delivery
         }
         work.claimed = true; // before the await: dropped there, nobody knows whether the mark was written
         let key = std::slice::from_ref(&work.key);
-        match self.shared.store.claim(key, self.shared.worker, clock::now()).await {
-            Ok(counts) => {
-                fault::at(Point::AfterClaim).await;
-                counts.first().copied().unwrap_or_default()
-            }
-            // The mark is a safety net; a store that is away will hold the message at its commit anyway.
-            Err(_) => 0,
-        }
+        let _ = self.shared.store.claim(key, self.shared.worker, clock::now()).await;
+        fault::at(Point::AfterClaim).await;
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         Purpose, Reason,
     },
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use std::{sync::Arc, time::Duration};
 
 impl Pipeline {
@@ -72,12 +72,12 @@ impl Pipeline {
             Next::Dead(reason) => self.dead(work, kind, reason, error),
             Next::Expired => {
                 let mut finished = self.finished(work, Fate::Expired);
-                finished.attempt = Some(self.attempt(work, kind, error));
+                finished.attempt = Some(self.attempt(work, kind, error, finished.at));
                 finished
             }
             Next::At(at) => {
                 let mut finished = self.finished(work, Fate::Retry(at));
-                finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error) });
+                finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error, finished.at) });
                 // What the broker can keep it keeps; a longer wait is the outbox row's.
                 let kept = self.is_kept_by_broker(at - now);
                 let mut copy = (*work.envelope).clone();
@@ -107,7 +107,7 @@ impl Pipeline {
 
     pub(super) fn dead(&self, work: &Work, kind: AttemptKind, reason: Reason, error: &str) -> Finished {
         let mut finished = self.rejected(self.finished(work, Fate::Dead(reason)), error);
-        finished.attempt = Some(self.attempt(work, kind, error));
+        finished.attempt = Some(self.attempt(work, kind, error, finished.at));
         finished
     }
 
@@ -203,12 +203,13 @@ impl Pipeline {
         }
     }
 
-    fn attempt(&self, work: &Work, kind: AttemptKind, error: &str) -> Attempt {
+    /// `at` is when its fate was decided: a try, its fate and its letter are one moment, or a timeline would mix them up.
+    fn attempt(&self, work: &Work, kind: AttemptKind, error: &str, at: DateTime<Utc>) -> Attempt {
         Attempt {
             attempt: work.envelope.hop.attempt,
             kind,
             error: printable(error),
-            at: clock::now(),
+            at,
             duration: Duration::ZERO,
             worker: self.shared.worker,
             build: self.shared.build.clone(),

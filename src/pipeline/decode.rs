@@ -20,11 +20,12 @@ impl Pipeline {
         let weight = self.room.take(delivery.weight());
         let work = match &delivery.content {
             Content::Parsed(envelope) => self.recognise(envelope.clone(), &delivery),
-            Content::Raw(raw) if raw.body.len() > self.shared.payload_limit => {
-                Err(Box::new(self.undecodable(raw, Reason::TooLarge, self.too_large(raw.body.len()))))
-            }
+            // One that is only too large is refused under its own ID, so that it can be found and, with more room, replayed.
             Content::Raw(raw) => match wire::parse(raw, &self.subscription.channel) {
                 Ok(envelope) => self.recognise(Arc::new(envelope), &delivery),
+                Err(_) if raw.body.len() > self.shared.payload_limit => {
+                    Err(Box::new(self.undecodable(raw, Reason::TooLarge, self.too_large(raw.body.len()))))
+                }
                 Err(error) => Err(Box::new(self.undecodable(raw, Reason::Undecodable, error.to_string()))),
             },
         };
@@ -89,7 +90,7 @@ impl Pipeline {
         let operation = envelope.idempotency_key.as_ref().map(|_| operation_hash(&envelope));
         let row = delivery.row;
         let redelivered = delivery.suspect;
-        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, claimed: false, row })
+        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, begun: 0, claimed: false, row })
     }
 
     fn too_large(&self, size: usize) -> String {

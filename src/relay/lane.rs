@@ -35,6 +35,9 @@ struct State {
     known: HashSet<Uuid>,
     /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
     spilled: bool,
+    /// Some of these may have been begun before. Which of them is not written there, so all are taken for begun: that costs a look
+    /// into the inbox, and forgetting it would hide what kills its workers.
+    spilled_begun: bool,
     /// How often rows were left to the outbox: tells whether paging has seen the last of them.
     spills: u64,
     /// Publishes that failed, by row.
@@ -57,6 +60,7 @@ impl Lane {
         let mut state = self.lock();
         if state.spilled || state.queue.len() >= self.bound {
             state.spilled = true;
+            state.spilled_begun |= sending.begun;
             state.spills += 1;
         } else if state.known.insert(sending.row.seq) {
             state.queue.push_back(sending);
@@ -269,6 +273,7 @@ async fn page_in(relay: &Relay, lane: &Lane) {
         let Some(last) = page.last().map(|row| row.seq) else {
             // The outbox has no more. If nothing was left to it meanwhile, memory is enough again.
             state.spilled = state.spills != before;
+            state.spilled_begun &= state.spilled;
             return;
         };
         after = Some(last);
@@ -277,7 +282,8 @@ async fn page_in(relay: &Relay, lane: &Lane) {
                 return;
             }
             if !standing.contains(&row.seq) && state.known.insert(row.seq) {
-                state.queue.push_back(Sending { row, begun: false });
+                let begun = state.spilled_begun;
+                state.queue.push_back(Sending { row, begun });
             }
         }
     }

@@ -15,6 +15,8 @@ type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
 struct Broker {
     script: Script,
     seen: Mutex<Vec<Uuid>>,
+    /// Those of them that may have been begun before.
+    begun: Mutex<HashSet<Uuid>>,
 }
 
 #[async_trait]
@@ -44,6 +46,7 @@ impl Transport for Broker {
         let mut seen = self.seen.lock().unwrap();
         let mut answer = |sending: &Sending| {
             seen.push(sending.row.seq);
+            self.begun.lock().unwrap().extend(sending.begun.then_some(sending.row.seq));
             assert!(seen.len() < 1_000, "published without an end");
             let times = seen.iter().filter(|seq| **seq == sending.row.seq).count();
             (self.script)(&sending.row, times)
@@ -68,7 +71,7 @@ impl Bed {
     /// `rows`: of one destination in memory.
     fn make(rows: usize, script: Script) -> Self {
         let (store, stop, worker) = (Arc::new(MemoryStore::new()), CancellationToken::new(), clock::uuid_v7());
-        let broker = Arc::new(Broker { script, seen: Mutex::default() });
+        let broker = Arc::new(Broker { script, seen: Mutex::default(), begun: Mutex::default() });
         let settings = Settings { rows, batch: 3, ..Settings::new(worker, "test".into()) };
         let relay = Relay::start(store.clone(), broker.clone(), settings, stop.clone());
         Self { store, broker, relay, worker, stop }
@@ -196,4 +199,16 @@ async fn what_a_destination_will_never_take_becomes_a_letter() {
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].key.id.as_str(), letters[0].reason.as_str()), (&*rows[0].envelope.id, "unpublishable"));
     assert!(letters[0].error.contains("larger than the topic takes"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lost_worker_may_have_begun_is_suspect_though_it_does_not_fit_into_memory() {
+    for owner in [None, Some(clock::uuid_v7())] {
+        let bed = Bed::make(4, |_, _| Ok(Published::Confirmed));
+        let rows = rows(20);
+        bed.store.enqueue(owner, &rows).await.unwrap();
+        bed.until(|bed| bed.seen().len() >= 20).await;
+        let begun = bed.broker.begun.lock().unwrap().len();
+        assert_eq!(begun, if owner.is_some() { 20 } else { 0 });
+    }
 }

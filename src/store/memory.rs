@@ -169,8 +169,15 @@ impl Store for MemoryStore {
         Err(StoreError::Unfit("the memory store has not begun this transaction; commit it where it was begun".into()))
     }
 
-    async fn claim(&self, keys: &[InboxKey], _: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
-        self.run(|state| Ok(keys.iter().map(|key| state.claim(key, now)).collect()))
+    async fn claim(&self, keys: &[InboxKey], _: Uuid, now: DateTime<Utc>) -> StoreResult<()> {
+        self.run(|state| {
+            keys.iter().for_each(|key| state.claim(key, now));
+            Ok(())
+        })
+    }
+
+    async fn claims(&self, keys: &[InboxKey]) -> StoreResult<Vec<u32>> {
+        self.run(|state| Ok(keys.iter().map(|key| state.claims.get(key).map_or(0, |claim| claim.count)).collect()))
     }
 
     async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {

@@ -197,8 +197,12 @@ impl Store for PostgresStore {
         Ok(self.finish_open(open, worker, message).await?)
     }
 
-    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
+    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<()> {
         Ok(self.count_claims(keys, worker, now).await?)
+    }
+
+    async fn claims(&self, keys: &[InboxKey]) -> StoreResult<Vec<u32>> {
+        Ok(self.read_claims(keys).await?)
     }
 
     async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {

@@ -174,7 +174,7 @@ pub struct Attempt {
     /// When it ended.
     pub at: DateTime<Utc>,
     /// How long the handler ran.
-    #[serde(serialize_with = "as_millis")]
+    #[serde(rename = "duration_ms", serialize_with = "as_millis")]
     pub duration: Duration,
     /// The worker.
     pub worker: Uuid,
@@ -211,6 +211,7 @@ pub struct InboxRow {
     /// CloudEvents `id`.
     pub id: String,
     /// CloudEvents `type`.
+    #[serde(rename = "type")]
     pub ty: String,
     /// `schemaversion`.
     pub version: u32,
@@ -255,6 +256,13 @@ pub struct History {
     pub caused: Vec<InboxRow>,
     /// Outbox rows of messages that its handler sent.
     pub caused_outbox: Vec<OutboxEntry>,
+}
+
+impl History {
+    /// Nothing is known.
+    pub fn is_empty(&self) -> bool {
+        self.inbox.is_empty() && self.attempts.is_empty() && self.outbox.is_empty() && self.letters.is_empty()
+    }
 }
 
 /// Rows by table.

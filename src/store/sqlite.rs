@@ -57,6 +57,7 @@ impl SqliteStore {
         let file = File::parse(path_or_url)?;
         let writer = connect::writer(&file, &options).await?;
         let readers = connect::readers(&file, &options);
+        file.remember()?;
         Ok(Self { file, writer, readers, builds: Mutex::default() })
     }
 
@@ -76,7 +77,11 @@ impl SqliteStore {
 
     /// Waits for its turn to write. Dropped before its commit (error, cancelled caller), it rolls back.
     async fn begin_write(&self) -> sqlx::Result<Transaction<'static, Sqlite>> {
-        self.writer.begin_with("begin immediate").await
+        // Before, because a connection may be opened now; afterwards, because it may have taken its time.
+        self.file.check_in_place()?;
+        let transaction = self.writer.begin_with("begin immediate").await?;
+        self.file.check_in_place()?;
+        Ok(transaction)
     }
 
     fn answer<T>(&self, result: sqlx::Result<T>) -> StoreResult<T> {
@@ -123,8 +128,12 @@ impl Store for SqliteStore {
         Err(StoreError::Unfit("SQLite has not begun this transaction; commit it on the store that did".into()))
     }
 
-    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<Vec<u32>> {
+    async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<()> {
         self.answer(workers::claim(self, keys, worker, now).await)
+    }
+
+    async fn claims(&self, keys: &[InboxKey]) -> StoreResult<Vec<u32>> {
+        self.answer(workers::claims(self, keys).await)
     }
 
     async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {

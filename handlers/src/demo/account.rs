@@ -11,7 +11,7 @@ use pitcrew::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The distinct commands that were sent: ID and brief.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,8 @@ pub struct Sent {
     pub briefs: HashMap<String, String>,
     /// How many were sent a second time.
     pub duplicates: usize,
+    /// Which these are.
+    pub twice: HashSet<String>,
 }
 
 impl Sent {
@@ -167,18 +169,31 @@ pub struct Account {
     /// Rows left in the outbox.
     #[serde(skip)]
     pub left_behind: usize,
-    /// Worker and fate, with a count.
+    /// What each worker did, in the order of their starts.
     #[serde(skip)]
-    pub by_worker: Vec<(String, String, usize)>,
-    /// What is worth an explanation: sent twice, failed at first, done at last.
+    pub workers: Vec<Worked>,
+    /// The command that is most worth an explanation, and what happened to it.
     #[serde(skip)]
-    pub interesting: Option<String>,
+    pub interesting: Option<(String, String)>,
     /// A dead command.
     #[serde(skip)]
     pub a_dead_one: Option<String>,
     /// A brief, as stored.
     #[serde(skip)]
     pub a_brief: Option<Value>,
+}
+
+/// What one worker did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Worked {
+    /// Its ID, without dashes.
+    pub id: String,
+    /// Commands that it ended as done.
+    pub briefs: usize,
+    /// Commands that it ended as dead.
+    pub dead: usize,
+    /// Events that it handled.
+    pub notifications: usize,
 }
 
 impl Account {
@@ -225,16 +240,14 @@ impl Account {
                 _ => account.lost += 1,
             }
         }
-        let failed: Vec<&String> =
-            attempts.iter().map(|row| &row[0]).filter(|id| fates.get(id.as_str()) == Some(&"done")).collect();
-        account.interesting = failed.first().map(|id| (*id).clone()).or_else(|| sent.briefs.keys().next().cloned());
+        account.interesting = interesting(database, sent, &fates).await?;
         account.a_brief = briefs
             .into_values()
             .filter(|b| b["picks"].as_array().is_some_and(|p| p.len() > 1))
             .min_by_key(|b| b["id"].to_string());
         let left = database.rows("select cast(count(*) as text) from {s}.outbox", 1).await?;
         account.left_behind = left.first().map_or(Ok(0), |row| row[0].parse())?;
-        account.by_worker = by_worker(database).await?;
+        account.workers = workers(database).await?;
         Ok(account)
     }
 
@@ -253,15 +266,59 @@ impl Account {
     }
 }
 
-async fn by_worker(database: &Database) -> anyhow::Result<Vec<(String, String, usize)>> {
-    let worker = match database {
-        Database::Sqlite(_) => "lower(hex(worker))",
-        Database::Postgres(..) => "replace(cast(worker as text), '-', '')",
-    };
+/// A worker's ID as text without dashes.
+fn worker_id(database: &Database, column: &str) -> String {
+    match database {
+        Database::Sqlite(_) => format!("lower(hex({column}))"),
+        Database::Postgres(..) => format!("replace(cast({column} as text), '-', '')"),
+    }
+}
+
+async fn workers(database: &Database) -> anyhow::Result<Vec<Worked>> {
+    let (ty, worker) = (GenerateRecommendationBrief::TYPE, worker_id(database, "worker"));
     let sql = format!(
-        "select {worker}, consumer || ': ' || fate, cast(count(*) as text) from {{s}}.inbox group by 1, 2 order by 1, 2"
+        "select {worker}, case when consumer = '{ty}' then fate else 'told' end, cast(count(*) as text) from {{s}}.inbox group by 1, 2 order by 1, 2"
     );
-    database.rows(&sql, 3).await?.into_iter().map(|row| Ok((row[0].clone(), row[1].clone(), row[2].parse()?))).collect()
+    let mut workers: Vec<Worked> = Vec::new();
+    for row in database.rows(&sql, 3).await? {
+        if workers.last().is_none_or(|last| last.id != row[0]) {
+            workers.push(Worked { id: row[0].clone(), ..Worked::default() });
+        }
+        let (Some(worker), count) = (workers.last_mut(), row[2].parse()?) else { continue };
+        match row[1].as_str() {
+            "done" => worker.briefs = count,
+            "told" => worker.notifications = count,
+            _ => worker.dead = count,
+        }
+    }
+    Ok(workers)
+}
+
+/// The command to which most has happened: sent twice, failed at first, its worker killed, done by another one.
+async fn interesting(
+    database: &Database,
+    sent: &Sent,
+    fates: &HashMap<&str, &str>,
+) -> anyhow::Result<Option<(String, String)>> {
+    let (first, last) = (worker_id(database, "a.worker"), worker_id(database, "i.worker"));
+    let sql = format!(
+        "select a.id, a.kind, case when {first} = {last} then '' else 'killed' end from {{s}}.attempt a
+         join {{s}}.inbox i on i.id = a.id and i.consumer = a.consumer
+         where a.consumer = '{}' and a.next is not null order by a.at, a.id",
+        GenerateRecommendationBrief::TYPE
+    );
+    let rows = database.rows(&sql, 3).await?;
+    let stories = rows.iter().filter(|row| fates.get(row[0].as_str()) == Some(&"done")).map(|row| {
+        let mut what = Vec::new();
+        what.extend(sent.twice.contains(&row[0]).then_some("sent twice"));
+        what.push(if row[1] == "panic" { "panicked at first" } else { "failed at first" });
+        what.extend((row[2] == "killed").then_some("its worker killed"));
+        (row[0].clone(), what)
+    });
+    // Of equals the earliest.
+    let best = stories.rev().max_by_key(|(_, what)| what.len());
+    let plain = || fates.iter().find(|(_, fate)| **fate == "done").map(|(id, _)| ((*id).to_owned(), "done".to_owned()));
+    Ok(best.map(|(id, what)| (id, what.join(", ") + ", and done once")).or_else(plain))
 }
 
 fn parse(rows: Rows) -> anyhow::Result<HashMap<String, Value>> {

@@ -45,7 +45,9 @@ impl Child {
     /// SIGTERM, and SIGKILL if it does not end.
     pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         if let Some(id) = self.process.id() {
-            Command::new("kill").arg(id.to_string()).status().await.context("ending the worker")?;
+            // Every shell knows `kill`; not every machine has a program of that name.
+            let kill = format!("kill {id}");
+            Command::new("sh").args(["-c", &kill]).status().await.context("ending the worker")?;
         }
         if tokio::time::timeout(Duration::from_secs(30), self.process.wait()).await.is_err() {
             self.process.kill().await.context("killing the worker")?;

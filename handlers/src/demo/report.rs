@@ -1,35 +1,45 @@
-//! What people see of a demo.
+//! Console: what people see of a demo.
 
-use super::account::Account;
+use super::{
+    Plan,
+    account::{Account, Worked},
+};
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
-use std::{path::Path, time::Duration};
+use std::{
+    fmt::Write as _,
+    io::{ErrorKind, Write as _},
+    path::Path,
+    time::Duration,
+};
 
-/// A bar on a terminal, lines elsewhere.
+/// A bar on a terminal, lines elsewhere, nothing beside JSON.
 pub(super) struct Progress {
     bar: ProgressBar,
+    quiet: bool,
 }
 
 impl Progress {
     pub(super) fn start(total: usize, quiet: bool) -> Self {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(total as u64), target);
-        let style = ProgressStyle::with_template("{elapsed_precise} {bar:40} {pos}/{len} commands  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar }
+        let style = ProgressStyle::with_template("  {bar:30.green/dim} {pos:>5} of {len} ended, {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─"));
+        Self { bar, quiet }
     }
 
     pub(super) fn show(&self, ended: usize, notified: usize) {
         self.bar.set_position(ended as u64);
-        self.bar.set_message(format!("{notified} notified"));
+        self.bar.set_message(format!("{notified} buyers told"));
     }
 
-    pub(super) fn killed(&self, times: usize) {
-        if self.bar.is_hidden() {
-            eprintln!("killed the worker with SIGKILL ({times}), and started it again");
-        } else {
-            self.bar.println(format!("  ⚡ killed the worker with SIGKILL ({times}), and started it again (injected)"));
+    pub(super) fn killed(&self, times: usize, ended: usize) {
+        let text = format!("  SIGKILL {times}: the worker was killed at {ended}, and another one goes on");
+        if !self.bar.is_hidden() {
+            self.bar.println(text);
+        } else if !self.quiet {
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
 
@@ -38,69 +48,96 @@ impl Progress {
     }
 }
 
-/// The account, a brief, an explanation, and what to try next.
-pub(super) async fn print(
-    account: &Account,
-    directory: &Path,
-    config: &Path,
-    worked: Duration,
-    whole: Duration,
-) -> anyhow::Result<()> {
-    println!("Who did what:");
-    for (worker, what, count) in &account.by_worker {
-        println!("  worker …{}  {count:>6}  {what}", &worker[worker.len().saturating_sub(6)..]);
+/// Prints; a reader that has gone (`| head`) is no failure.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("printing"),
+        _ => Ok(()),
     }
-    if let Some(brief) = &account.a_brief {
-        println!("\nOne of the briefs:");
-        print_brief(brief);
-    }
-    if let Some(id) = &account.interesting {
-        println!("\nOne command that failed at first (injected), explained:");
-        let exe = std::env::current_exe().context("finding this program")?;
-        let told = tokio::process::Command::new(exe).args(["explain", id, "--config"]).arg(config).output().await;
-        print!("{}", indented(&String::from_utf8_lossy(&told.context("explaining")?.stdout)));
-    }
-    let rate = account.sent as f64 / worked.as_secs_f64();
-    println!("\nThe account, counted from the database:");
-    println!("  {:>6} commands sent, and {} of them a second time (injected)", account.sent, account.duplicates);
-    println!("  {:>6} done", account.done);
-    println!("  {:>6} dead: poison, dead on purpose", account.dead);
-    println!("  {:>6} attempts failed (injected) and were retried", account.retries);
-    println!("  {:>6} SIGKILLs of the worker", account.kills);
-    println!("  {:>6} effects: every brief counts its own writes", account.effects);
-    println!("  {:>6} lost", account.lost);
-    println!("  {:>6} double", account.double);
-    let verdict = if account.adds_up() { "It adds up" } else { "It does NOT add up" };
-    println!(
-        "{verdict}: {:.1} s in all, {:.1} s of work with kills and retries ({rate:.0} commands/s).",
-        whole.as_secs_f64(),
-        worked.as_secs_f64()
-    );
-    println!("\nEverything is in {} (database, worker.log, notifications.log). Try next:", directory.display());
-    let at = format!("--config {}", config.display());
-    for id in [&account.interesting, &account.a_dead_one].into_iter().flatten().take(1) {
-        println!("  cargo run --release -- explain {id} {at}");
-    }
-    println!("  cargo run --release -- dead list {at}");
-    match &account.a_dead_one {
-        Some(id) => println!("  cargo run --release -- dead replay {id} {at}    (then: run {at})"),
-        None => println!("  cargo run --release -- run {at}"),
-    }
-    Ok(())
 }
 
-fn print_brief(brief: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    println!("  {} for {}: {}", text(&brief["id"]), text(&brief["buyer"]["name"]), text(&brief["headline"]));
-    for pick in brief["picks"].as_array().into_iter().flatten() {
+/// Who did what, a brief, an explanation, the account, and what to try next.
+pub(super) async fn report(
+    account: &Account,
+    plan: &Plan,
+    worked: Duration,
+    whole: Duration,
+) -> anyhow::Result<String> {
+    let mut text = String::new();
+    workers(&mut text, &account.workers);
+    if let Some(brief) = &account.a_brief {
+        a_brief(&mut text, brief);
+    }
+    if let Some((id, what)) = &account.interesting {
+        let exe = std::env::current_exe().context("finding this program")?;
+        let told = tokio::process::Command::new(exe).args(["explain", id, "--config"]).arg(&plan.config).output().await;
+        let told = told.context("explaining")?.stdout;
+        write!(text, "\nOne command, {what}:\n{}", indented(&String::from_utf8_lossy(&told)))?;
+    }
+    the_account(&mut text, account, plan.made, worked, whole);
+    next(&mut text, account, &plan.directory, &plan.config);
+    Ok(text)
+}
+
+fn workers(text: &mut String, workers: &[Worked]) {
+    *text += "Who did what             briefs  dead  notifications\n";
+    for (n, worker) in workers.iter().enumerate() {
+        let id = &worker.id[worker.id.len().saturating_sub(6)..];
+        // Another one began only because this one was gone.
+        let end = if n + 1 < workers.len() { "  killed (injected)" } else { "" };
+        let Worked { briefs, dead, notifications, .. } = worker;
+        *text += &format!("  worker {} (…{id})   {briefs:>8} {dead:>5} {notifications:>14}{end}\n", n + 1);
+    }
+}
+
+fn a_brief(text: &mut String, brief: &Value) {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (id, name) = (word(&brief["id"]), word(&brief["buyer"]["name"]));
+    *text += &format!("\nOne of the briefs, {id} for {name}:\n  {}\n", word(&brief["headline"]));
+    for (n, pick) in brief["picks"].as_array().into_iter().flatten().take(3).enumerate() {
         let score = pick["score"].as_f64().unwrap_or_default();
-        println!("  {score:.2}  {} {} {}", pick["year"], text(&pick["make"]), text(&pick["model"]));
-        for reason in pick["reasons"].as_array().into_iter().flatten() {
-            println!("        - {}", text(reason));
+        *text += &format!("  {score:.2}  {} {} {}\n", pick["year"], word(&pick["make"]), word(&pick["model"]));
+        // Why the first one leads; the others have their reasons in the database.
+        for reason in pick["reasons"].as_array().into_iter().flatten().filter(|_| n == 0) {
+            *text += &format!("        {}\n", word(reason));
         }
     }
 }
 
+fn the_account(text: &mut String, account: &Account, made: bool, worked: Duration, whole: Duration) {
+    let a = account;
+    *text += "\nThe account, counted from the database:\n";
+    let mut line = |count: usize, what: &str| *text += &format!("  {count:>6}  {what}\n");
+    line(a.sent, &format!("commands sent, {} of them twice (injected)", a.duplicates));
+    line(a.done, "done");
+    line(a.dead, if made { "dead: poison, dead on purpose" } else { "dead" });
+    line(a.retries, "attempts failed (injected) and came again");
+    line(a.kills as usize, "SIGKILLs of the worker");
+    line(a.effects, "effects: each brief counts its own writes");
+    line(a.lost, "lost");
+    line(a.double, "double");
+    let verdict = if a.adds_up() { "It adds up" } else { "It does NOT add up" };
+    let (whole, work) = (whole.as_secs_f64(), worked.as_secs_f64());
+    let rate = a.sent as f64 / work;
+    *text += &format!("{verdict}: {whole:.1} s in all, {work:.1} s of work with kills and retries ({rate:.0}/s).\n");
+}
+
+/// Lines to paste, as whoever reads them has started this program.
+fn next(text: &mut String, account: &Account, directory: &Path, config: &Path) {
+    let from_source =
+        std::env::current_exe().is_ok_and(|exe| exe.components().any(|part| part.as_os_str() == "target"));
+    let program = if from_source { "cargo run --release --" } else { "car-worker" };
+    let (directory, at) = (directory.display(), format!("--config {}", config.display()));
+    *text += &format!("\nDatabase, worker.log and notifications.log are in {directory}.\nTry next:\n");
+    if let Some((id, _)) = &account.interesting {
+        *text += &format!("  {program} explain {id} {at}\n");
+    }
+    *text += &format!("  {program} dead list {at}\n");
+    if let Some(id) = &account.a_dead_one {
+        *text += &format!("  {program} dead replay {id} {at}\n");
+    }
+}
+
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+    text.lines().map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect()
 }

@@ -69,11 +69,10 @@ pub(super) struct Seat {
 }
 
 impl State {
-    pub(super) fn claim(&mut self, key: &InboxKey, now: DateTime<Utc>) -> u32 {
+    pub(super) fn claim(&mut self, key: &InboxKey, now: DateTime<Utc>) {
         let claim = self.claims.entry(key.clone()).or_insert(Claim { count: 0, at: now });
         claim.count += 1;
         claim.at = now;
-        claim.count
     }
 
     pub(super) fn unclaim(&mut self, key: &InboxKey) {

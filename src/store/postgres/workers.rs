@@ -16,8 +16,11 @@ use uuid::Uuid;
 
 const CLAIM: &str = "insert into {s}.claim as c (consumer, source, id, count, worker, at)
  select u.*, $5, $6 from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) u
- on conflict (consumer, source, id) do update set count = c.count + excluded.count, worker = excluded.worker, at = excluded.at
- returning consumer, source, id, count";
+ on conflict (consumer, source, id) do update set count = c.count + excluded.count, worker = excluded.worker, at = excluded.at";
+
+const CLAIMS: &str =
+    "select consumer, source, id, c.count from unnest($1::text[], $2::text[], $3::text[]) u (consumer, source, id)
+ join {s}.claim c using (consumer, source, id)";
 
 const UNCLAIM: &str = "update {s}.claim c set count = c.count - u.count
  from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) u (consumer, source, id, count)
@@ -50,23 +53,29 @@ impl<'a> Keys<'a> {
 }
 
 impl PostgresStore {
-    pub(super) async fn count_claims(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> Sure<Vec<u32>> {
+    pub(super) async fn count_claims(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> Sure<()> {
         let columns = Keys::of(keys);
-        let rows = sqlx::query(self.sql.get(CLAIM))
+        sqlx::query(self.sql.get(CLAIM))
             .bind(columns.consumer)
             .bind(columns.source)
             .bind(columns.id)
             .bind(columns.count)
             .bind(worker)
             .bind(now)
-            .fetch_all(&self.other)
+            .execute(&self.other)
             .await?;
+        Ok(())
+    }
+
+    pub(super) async fn read_claims(&self, keys: &[InboxKey]) -> Sure<Vec<u32>> {
+        let columns = Keys::of(keys);
+        let claims = sqlx::query(self.sql.get(CLAIMS)).bind(columns.consumer).bind(columns.source).bind(columns.id);
+        let rows = claims.fetch_all(&self.other).await?;
         let mut counts: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
         for row in &rows {
             counts.insert((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), u32_of(row.try_get(3)?));
         }
-        // A key that the database cannot hold was begun at least this once.
-        let count = |key: &InboxKey| counts.get(&(&*key.consumer, &*key.source, &*key.id)).copied().unwrap_or(1);
+        let count = |key: &InboxKey| counts.get(&(&*key.consumer, &*key.source, &*key.id)).copied().unwrap_or_default();
         Ok(keys.iter().map(count).collect())
     }
 

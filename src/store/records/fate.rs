@@ -75,6 +75,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Undecodable,
+        Self::InvalidPayload,
+        Self::UnknownType,
+        Self::Permanent,
+        Self::Exhausted,
+        Self::GaveUp,
+        Self::TooOld,
+        Self::FromTheFuture,
+        Self::IdReused,
+        Self::KeyConflict,
+        Self::KillsWorker,
+        Self::TooLarge,
+        Self::Unstorable,
+        Self::Unpublishable,
+    ];
+
     /// The word in tables, JSON and filters.
     pub fn word(self) -> &'static str {
         match self {

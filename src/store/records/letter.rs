@@ -34,6 +34,9 @@ pub enum LetterState {
 }
 
 impl LetterState {
+    /// All of them, in the order of a letter's life.
+    pub const ALL: [Self; 4] = [Self::Dead, Self::Quarantined, Self::Replayed, Self::Discarded];
+
     /// The word in tables and JSON.
     pub fn word(self) -> &'static str {
         match self {
@@ -46,7 +49,7 @@ impl LetterState {
 
     /// The state with this word.
     pub fn of_word(word: &str) -> Option<Self> {
-        [Self::Dead, Self::Quarantined, Self::Replayed, Self::Discarded].into_iter().find(|s| s.word() == word)
+        Self::ALL.into_iter().find(|s| s.word() == word)
     }
 }
 

@@ -7,7 +7,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -32,9 +34,26 @@ impl Default for Options {
     }
 }
 
-/// The path of a database.
+/// A file as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let metadata = path.metadata()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+/// The path of a database, and what was found there.
 #[derive(Clone, Debug)]
-pub(super) struct File(PathBuf);
+pub(super) struct File {
+    path: PathBuf,
+    opened: Arc<OnceLock<Identity>>,
+}
 
 impl File {
     pub(super) fn parse(path_or_url: &str) -> StoreResult<Self> {
@@ -49,16 +68,36 @@ impl File {
             _ if after.is_some() && path.contains('?') => {
                 unfit("parameters after `?` are not understood; give the path alone")
             }
-            _ => Ok(Self(path.into())),
+            _ => Ok(Self { path: path.into(), opened: Arc::default() }),
         }
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub(super) fn directory(&self) -> &Path {
-        self.0.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        self.path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    /// Remembers which file was opened under this path.
+    pub(super) fn remember(&self) -> StoreResult<()> {
+        let identity = Identity::of(self.path()).map_err(|e| self.failed_to_open(e.into()))?;
+        self.opened.get_or_init(|| identity);
+        Ok(())
+    }
+
+    /// The file that was opened is still the one under this path. SQLite does not ask: it goes on writing to one that was moved
+    /// away or deleted, and what is committed there is lost. Worse, a connection to a new file under the old name would remove
+    /// the log of the right one, if that comes back, when it ends.
+    pub(super) fn check_in_place(&self) -> std::io::Result<()> {
+        let gone = "the database that was opened here was moved away or deleted; put it back, or end the worker";
+        match (self.opened.get(), Identity::of(self.path())) {
+            (None, _) => Ok(()),
+            (Some(opened), Ok(now)) if *opened == now => Ok(()),
+            (Some(_), Ok(_)) => Err(std::io::Error::other(gone)),
+            (Some(_), Err(error)) => Err(std::io::Error::new(error.kind(), format!("{gone} ({error})"))),
+        }
     }
 
     /// What SQLite would only call "unable to open database file".
@@ -98,7 +137,7 @@ impl File {
 
     fn options(&self, options: &Options) -> SqliteConnectOptions {
         SqliteConnectOptions::new()
-            .filename(&self.0)
+            .filename(&self.path)
             .busy_timeout(options.busy_timeout)
             .journal_mode(SqliteJournalMode::Wal)
             // What was committed survives a power cut: a message is acked after its commit.

@@ -58,19 +58,31 @@ pub(super) async fn claim(
     keys: &[InboxKey],
     worker: Uuid,
     now: DateTime<Utc>,
-) -> sqlx::Result<Vec<u32>> {
+) -> sqlx::Result<()> {
     let mut tx = store.begin_write().await?;
-    let mut counts = Vec::with_capacity(keys.len());
     for key in keys {
         let insert = sqlx::query(
             "insert into claim (consumer, source, id, count, worker, at) values (?, ?, ?, 1, ?, ?)
-             on conflict (consumer, source, id) do update set (count, worker, at) = (count + 1, excluded.worker, excluded.at)
-             returning count",
+             on conflict (consumer, source, id) do update set (count, worker, at) = (count + 1, excluded.worker, excluded.at)",
         );
         let insert = insert.bind(&*key.consumer).bind(&key.source).bind(&key.id).bind(worker).bind(micros(now));
-        counts.push(insert.fetch_one(&mut *tx).await?.try_get(0)?);
+        insert.execute(&mut *tx).await?;
     }
-    tx.commit().await?;
+    tx.commit().await
+}
+
+pub(super) async fn claims(store: &SqliteStore, keys: &[InboxKey]) -> sqlx::Result<Vec<u32>> {
+    let select = sqlx::query(
+        "select k.key, c.count from json_each(?) k cross join claim c
+         on c.consumer = k.value ->> 0 and c.source = k.value ->> 1 and c.id = k.value ->> 2",
+    );
+    let keys_json = array(keys.iter().map(|key| json!([&*key.consumer, key.source, key.id])));
+    let mut counts = vec![0; keys.len()];
+    for row in select.bind(keys_json).fetch_all(&store.readers).await? {
+        if let Some(count) = counts.get_mut(row.try_get::<u32, _>(0)? as usize) {
+            *count = row.try_get(1)?;
+        }
+    }
     Ok(counts)
 }
 

@@ -146,15 +146,14 @@ pub(super) async fn two_claims_at_once_are_both_counted(on: Subject) {
             for _ in 0..100 {
                 match on.store.claim(&keys, on.worker, clock::now()).await {
                     Err(StoreError::Busy(_)) => tokio::task::yield_now().await,
-                    other => return drop(other.expect("they can be claimed")),
+                    other => return other.expect("they can be claimed"),
                 }
             }
             panic!("the store was busy a hundred times")
         });
     }
     tasks.join_all().await;
-    let counted = on.store.claim(&keys, on.worker, clock::now()).await.expect("they can be claimed");
-    assert_eq!(counted, vec![5; 10]);
+    assert_eq!(on.store.claims(&keys).await.expect("claims can be read"), [4; 10]);
 }
 
 pub(super) async fn one_letter_resolved_by_two_is_resolved_once(on: Subject) {

@@ -14,14 +14,22 @@ fn swept_seqs(swept: &[Swept]) -> Vec<Uuid> {
     seqs(swept.iter().map(|s| &s.row))
 }
 
+async fn claims(on: &Subject, keys: &[InboxKey]) -> Vec<u32> {
+    on.store.claims(keys).await.expect("claims can be read")
+}
+
+/// What they come to when they are claimed once more.
 async fn claim(on: &Subject, keys: &[InboxKey]) -> Vec<u32> {
-    on.store.claim(keys, on.worker, clock::now()).await.expect("it can be claimed")
+    on.store.claim(keys, on.worker, clock::now()).await.expect("it can be claimed");
+    claims(on, keys).await
 }
 
 pub(super) async fn claims_are_counted_and_go_with_the_commit(on: Subject) {
     let envelopes = [command(), command_of("17"), command()];
     let keys = envelopes.each_ref().map(|e| done(e).key());
+    assert_eq!(claims(&on, &keys).await, [0, 0, 0], "none was begun");
     assert_eq!(claim(&on, &keys).await, [1, 1, 1]);
+    assert_eq!(claims(&on, &keys).await, [1, 1, 1], "who only asks is not counted");
     assert_eq!(claim(&on, &[keys[1].clone(), keys[0].clone()]).await, [2, 2]);
     assert_eq!(claim(&on, &[keys[2].clone(), keys[1].clone()]).await, [2, 3], "by position");
     assert_eq!(claim(&on, &[]).await, [0; 0]);
