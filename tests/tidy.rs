@@ -338,6 +338,7 @@ fn nobody_imports_across_a_border() {
             ("src/transport/embedded.rs", "use crate::store::{Store, Error};"),
             ("src/store/postgres.rs", "use crate::store::memory; use crate::message::Id;"),
             ("src/store/postgres.rs", "#[cfg(test)]\nmod tests {\n    use crate::transport::embedded;\n}"),
+            ("src/relay/tests.rs", "use crate::store::memory::MemoryStore;"),
             ("src/worker.rs", "use crate::{store::postgres, transport::embedded};"),
             ("src/pipeline.rs", "use crate::store::Store; use crate::transport::{Delivery, Transport};"),
             ("src/telemetry/metrics.rs", "use super::spans; use crate::telemetry::names;"),

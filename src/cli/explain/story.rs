@@ -237,7 +237,7 @@ fn next(id: &str, state: &str, history: &History, now: DateTime<Utc>) -> Vec<Str
     let mut next: Vec<String> =
         history.outbox.iter().chain(&history.caused_outbox).map(|entry| leaves(id, entry, now)).collect();
     let (bin, open) = (binary_name(), history.letters.iter().any(|letter| letter.state == LetterState::Dead));
-    if next.is_empty() && state == "dead" && open {
+    if state == "dead" && open {
         next.push(format!("nothing by itself; {bin} dead replay ID runs it again,"));
         next.push(format!("{bin} dead discard ID --reason WHY gives it up"));
     } else if next.is_empty()
