@@ -54,7 +54,7 @@ pub struct Globals {
     /// Read pitcrew.NAME.toml beside it as well
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub profile: Option<String>,
-    /// The broker: embedded
+    /// The broker: embedded or amqp://USER:PASSWORD@HOST:5672/VHOST
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub broker: Option<String>,
     /// The database: sqlite:PATH or postgres://USER@HOST/DATABASE
@@ -211,7 +211,8 @@ impl Globals {
         let transport: Arc<dyn Transport> = open_transport(&config)?;
         let opened = open_store(&config, false).await?;
         opened.store.migrate().await.context("migrating the store")?;
-        Ok((Client::new(opened.store.clone(), &*transport, handlers, &config)?, opened))
+        let client = Client::new(opened.store.clone(), &*transport, handlers, &config)?;
+        Ok((client.publishing(transport).await, opened))
     }
 }
 
@@ -250,7 +251,7 @@ fn log_to_stderr(globals: &Globals, default: &str) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn"));
+    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=error"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

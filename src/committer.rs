@@ -6,7 +6,7 @@
 
 mod batch;
 
-pub(crate) use batch::Backoff;
+pub(crate) use batch::{Absence, Backoff};
 
 use crate::{
     pipeline::Weight,
@@ -113,6 +113,7 @@ pub(crate) struct Counters {
 pub(crate) struct Committer {
     queue: mpsc::Sender<Ticket>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) absence: Arc<Absence>,
 }
 
 impl Committer {
@@ -126,14 +127,11 @@ impl Committer {
         give_up: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, tickets) = mpsc::channel(limits.finished);
-        let counters = Arc::<Counters>::default();
-        let run = Run {
-            shared: Arc::new(batch::Shared { store, relay, worker, counters: counters.clone(), give_up }),
-            limits,
-            tickets,
-            waiting: Vec::new(),
-        };
-        (Self { queue, counters }, tokio::spawn(run.run()))
+        let (counters, absence) = (Arc::<Counters>::default(), Arc::<Absence>::default());
+        let shared =
+            batch::Shared { store, relay, worker, counters: counters.clone(), give_up, absence: absence.clone() };
+        let run = Run { shared: Arc::new(shared), limits, tickets, waiting: Vec::new() };
+        (Self { queue, counters, absence }, tokio::spawn(run.run()))
     }
 
     /// Hands everything over and waits for what became of it.

@@ -4,6 +4,7 @@
 //! lane; `walk` is one task per message. Every delivery ends in exactly one fate, or is dropped unsettled and comes again.
 
 mod admit;
+mod collect;
 mod conclude;
 mod decode;
 mod handle;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
     pub(crate) payload_limit: usize,
     pub(crate) inbox_retention: Duration,
+    /// How long a delivery may be held.
+    pub(crate) ack_timeout: Duration,
     /// Read by every handler, written by one that has to run alone because it may kill its worker.
     pub(crate) solo: RwLock<()>,
     /// Nothing begins any more.
@@ -124,10 +127,28 @@ impl Pipeline {
         let walks = TaskTracker::new();
         let mut pause = Duration::from_millis(100);
         while !self.shared.stop.is_cancelled() {
-            let error = match self.shared.transport.subscribe(&self.subscription).await {
-                Ok(consumer) => {
+            let subscribed = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => break,
+                subscribed = self.shared.transport.subscribe(&self.subscription) => subscribed,
+            };
+            let error = match subscribed {
+                Ok(mut consumer) => {
                     pause = Duration::from_millis(100);
-                    self.receive(consumer, &walks).await
+                    // The store is away: before the broker takes back what is held, and breaks the channel, it is given back.
+                    let absence = &self.shared.committer.absence;
+                    let received = tokio::select! {
+                        biased;
+                        () = absence.longer_than(self.shared.ack_timeout / 2) => None,
+                        received = self.receive(&mut *consumer, &walks) => Some(received),
+                    };
+                    let Some(received) = received else {
+                        let subscription = &self.subscription.name;
+                        warn!(%subscription, "the store is away for long: what is held goes back to the broker");
+                        consumer.hand_back().await;
+                        tokio::select! { biased; () = self.shared.stop.cancelled() => break, () = absence.is_over() => continue }
+                    };
+                    received
                 }
                 Err(error) => Err(error),
             };
@@ -145,7 +166,7 @@ impl Pipeline {
     }
 
     /// receive → decode, in order of receipt; then each message goes its own way.
-    async fn receive(self: &Arc<Self>, mut from: Box<dyn Consumer>, walks: &TaskTracker) -> Result<(), TransportError> {
+    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer, walks: &TaskTracker) -> Result<(), TransportError> {
         let stop = &self.shared.stop;
         loop {
             let batch = tokio::select! {
@@ -218,6 +239,8 @@ impl Pipeline {
             };
             let pass = match admission {
                 None => return Box::pin(self.unclaim(&work)).await,
+                // The slot was freed by a handler that ended because the worker ends: it is nobody's any more.
+                Some(Admission::Run(_)) if stop.is_cancelled() => return Box::pin(self.unclaim(&work)).await,
                 Some(Admission::Run(pass)) => pass,
                 Some(Admission::Settle(finished)) => return Box::pin(self.settle(finished, delivery, weight)).await,
             };

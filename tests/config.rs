@@ -655,10 +655,10 @@ mod generated {
             "kafka://[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
-        (url, select(TransportKind::ALL)).prop_map(|(url, kind)| TransportConfig {
+        let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
+        (url, select(TransportKind::ALL), any::<bool>(), ca_file).prop_map(|(url, kind, declare, ca_file)| {
             // A section of kind embedded with another url is a problem for `check`; it loads as well.
-            kind,
-            url,
+            TransportConfig { kind, url, declare, ca_file }
         })
     }
 

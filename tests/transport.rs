@@ -4,6 +4,9 @@
 
 #[path = "transport/embedded.rs"]
 mod embedded;
+#[cfg(feature = "rabbitmq")]
+#[path = "transport/rabbitmq.rs"]
+mod rabbitmq;
 
 use futures::FutureExt;
 use pitcrew::testing::conformance::transport::{self, Bench, Subject};
@@ -66,6 +69,7 @@ macro_rules! bare {
             what_a_closed_transport_held_comes_again_and_is_suspect
             receive_is_cancel_safe
             no_more_comes_than_there_is_room_for
+            a_receive_that_waits_is_woken
             a_receive_waits_for_one_and_not_for_many
             without_a_receiver_little_is_held_and_nothing_is_lost
             a_large_batch_is_confirmed_whole
@@ -98,6 +102,7 @@ macro_rules! working {
             bytes_that_are_no_message_become_one_letter
             the_same_id_with_another_payload_is_dead_beside_the_first
             a_letter_that_is_replayed_is_done
+            a_dead_message_has_a_copy_in_the_dead_letter_channel
             what_waits_for_a_newer_build_is_driven_again_by_it
             each_command_has_one_effect
             a_key_keeps_its_order_through_a_worker
@@ -126,6 +131,26 @@ mod embedded_on_sqlite {
 
 mod embedded_on_postgres {
     working!(crate::embedded::on_postgres);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod bare_rabbitmq {
+    bare!(crate::rabbitmq::on_v3);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod bare_rabbitmq_4 {
+    bare!(crate::rabbitmq::on_v4);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq_3 {
+    working!(crate::rabbitmq::on_v3);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq_4 {
+    working!(crate::rabbitmq::on_v4);
 }
 
 /// What a broker does on a bad day: duplicates, lost acks, refusals, and no order. Order and the count of equal bytes are

@@ -84,7 +84,7 @@ pub(crate) async fn bare(
     let texts = Arc::new(Texts::of(&bed.schema, effect));
     let pool = bare::pool(&database.url, &bed, connections).await?;
     let batch = |messages: &[_]| -> anyhow::Result<Batch> {
-        Ok(if ready { Batch::Rows(Rows::of(messages, effect)?) } else { Batch::Messages(messages.to_vec()) })
+        Ok(if ready { Batch::Rows(Box::new(Rows::of(messages, effect)?)) } else { Batch::Messages(messages.to_vec()) })
     };
     let batches: Vec<Batch> = work::messages(0, n).chunks(BATCH).map(batch).collect::<Result<_, _>>()?;
     let lanes = bare::deal(batches, connections as usize);

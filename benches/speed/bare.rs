@@ -180,7 +180,7 @@ pub(crate) async fn pool(url: &str, bed: &Bed, connections: u32) -> anyhow::Resu
 /// What a lane of a bare loop is given: messages still to be read, or rows that were made beforehand.
 pub(crate) enum Batch {
     Messages(Vec<Arc<Raw>>),
-    Rows(Rows),
+    Rows(Box<Rows>),
 }
 
 /// As many lanes as connections; each commits its batches one after another, and deletes what the one before it has sent.
@@ -198,7 +198,7 @@ pub(crate) async fn batches(
             for batch in batches {
                 let rows = match batch {
                     Batch::Messages(messages) => Rows::of(&messages, effect)?,
-                    Batch::Rows(rows) => rows,
+                    Batch::Rows(rows) => *rows,
                 };
                 rows.commit(&mut connection, &texts, &sent).await?;
                 sent = rows.sent().to_vec();

@@ -72,6 +72,8 @@ pub enum Reason {
     Unstorable,
     /// A message of ours that its destination refuses for good.
     Unpublishable,
+    /// The broker buried it: returned too often, expired, rejected, or a queue that was full.
+    Buried,
 }
 
 impl Reason {
@@ -110,6 +112,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Unstorable => "unstorable",
             Self::Unpublishable => "unpublishable",
+            Self::Buried => "buried",
         }
     }
 }

@@ -90,12 +90,23 @@ pub(super) async fn every_message_ends_in_the_same_fate(on: Subject) {
         let told = if history.inbox.iter().any(|row| row.fate == "done") { 2 } else { 0 };
         assert!(caused <= told, "{name} was told of {caused} times");
     }
+    // What a message tells travels through the broker, and may come later than the message is done.
+    let heard = async |name: &str| {
+        [service.diary(&format!("heard {name}")).await, service.diary(&format!("audited {name}")).await]
+    };
+    let told = |name: &str, line: &str| -> [Vec<String>; 2] {
+        let told: Vec<String> = if line.starts_with("done") { vec![name.to_owned()] } else { Vec::new() };
+        [told.clone(), told]
+    };
+    for (name, line) in EXPECTED {
+        while heard(name).await != told(name, line) && began.elapsed() < service.on.bench.patience() {
+            crate::testing::poll_pause().await;
+        }
+    }
     worker.shutdown().await;
     assert_eq!(table().await, expected, "and nothing changes any more");
     for (name, line) in EXPECTED {
-        let heard = [service.diary(&format!("heard {name}")).await, service.diary(&format!("audited {name}")).await];
-        let told: Vec<String> = if line.starts_with("done") { vec![(*name).to_owned()] } else { Vec::new() };
-        assert_eq!(heard, [told.clone(), told], "what was told of `{name}`, to each subscription");
+        assert_eq!(heard(name).await, told(name, line), "what was told of `{name}`, to each subscription");
     }
 }
 
@@ -181,6 +192,35 @@ pub(super) async fn a_letter_that_is_replayed_is_done(on: Subject) {
     let expected = "done 2 | 1 failure | replayed permanent 1× not before somebody looks | not yet attempt 2, 0 failures, \
                     from nowhere: replay";
     assert_eq!(line(&service, &sent, "replayed").await, expected);
+    worker.shutdown().await;
+}
+
+pub(super) async fn a_dead_message_has_a_copy_in_the_dead_letter_channel(on: Subject) {
+    if !on.promises().dead_letter_channel {
+        return;
+    }
+    let service = Service::new(on).await;
+    let worker = service.start().await;
+    let sent = [command("no", "no"), Envelope { data: "7".into(), ..command("odd", "do") }];
+    service.send(sent.to_vec()).await;
+    let (queue, mut copies) = (service.queue(), Vec::new());
+    eventually(&*service.on.bench, "both are dead and copied", async || {
+        let dead = service.store.counts().await.expect("rows can be counted").dead;
+        match service.on.bench.dead_letters(&queue).await {
+            Some(letters) => copies.extend(letters),
+            None => return (dead == 2).then_some(()), // nobody can look
+        }
+        (dead == 2 && copies.len() >= 2).then_some(())
+    })
+    .await;
+    let copies: Vec<_> = copies.iter().map(|raw| wire::parse(raw, &queue.channel).expect("a message")).collect();
+    for copy in &copies {
+        let original = sent.iter().find(|e| e.id == copy.id).expect("one of these");
+        assert_eq!((&copy.data, copy.time, copy.hop.attempt), (&original.data, original.time, 1));
+        let why = if copy.data == "7" { "invalid_payload: invalid payload at" } else { "permanent: it cannot be" };
+        assert!(copy.hop.reason.as_ref().is_some_and(|reason| reason.starts_with(why)), "{:?}", copy.hop);
+        assert_eq!(copy.hop.origin.as_deref(), Some(&*queue.channel));
+    }
     worker.shutdown().await;
 }
 
