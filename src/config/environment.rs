@@ -17,6 +17,9 @@ const ELSEWHERE: [&str; 7] = [
     "CONFIG",
     "LOG", //
     "POSTGRES_URL",
+    "RABBITMQ_URL",
+    "RABBITMQ4_URL",
+    "RABBITMQ4_ROOT",
     "ALL",
     "ONLY",
     "REQUIRE",
