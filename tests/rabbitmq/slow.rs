@@ -155,7 +155,8 @@ async fn many_retries_of_one_moment_come_in_time(broker: Broker) {
     assert!(transport.publish(&to, &sent).await.iter().all(Result::is_ok));
     let mut late = Vec::new();
     while late.len() < sent.len() {
-        let received = tokio::time::timeout(PATIENCE, consumer.receive(ROOM)).await.expect("in time").expect("receives");
+        let received =
+            tokio::time::timeout(PATIENCE, consumer.receive(ROOM)).await.expect("in time").expect("receives");
         for delivery in received {
             let Content::Raw(raw) = &delivery.content else { panic!("raw") };
             let envelope = pitcrew::message::wire::parse(raw, "burst").expect("a message");
