@@ -18,7 +18,7 @@ pub(super) async fn run(relay: Relay) {
     loop {
         let taken = once(&relay).await;
         delete_confirmed(&relay, &mut idle_since).await;
-        if taken == PAGE {
+        if taken == PAGE && !relay.0.stop.is_cancelled() {
             continue; // there is more
         }
         let pause = pause(&relay);
