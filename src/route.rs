@@ -4,7 +4,7 @@
 use crate::{
     Envelope, Message, clock,
     context::{EffectError, RowSpec, holds_nul},
-    message::Intent,
+    message::{Intent, wire},
     store::{Destination, OutboxRow, Purpose},
     transport::Subscription,
 };
@@ -91,6 +91,8 @@ impl Router {
             envelope.traceparent = cause.traceparent.clone();
             envelope.tracestate = cause.tracestate.clone();
         }
+        // What could not be read again would stand in the outbox for ever.
+        wire::check(&envelope).map_err(|source| EffectError::Malformed { what, source })?;
         Ok(envelope)
     }
 

@@ -53,6 +53,8 @@ async fn work(m: Work, cx: &mut Context) -> pitcrew::Result {
         "no" => Err(anyhow::anyhow!("it cannot be")).permanent()?,
         "fail" => return Err(anyhow::anyhow!("it is down").context("asking the provider").into()),
         "later" => Err(anyhow::anyhow!("not yet")).retry_after(Duration::from_secs(60))?,
+        "at the end of time" => Err(anyhow::anyhow!("not yet")).retry_after(Duration::MAX)?,
+        "in a year of no calendar" => cx.send_after(&Work { on: "b".into(), say: "yes".into() }, Duration::MAX)?,
         "fail once" if cx.attempt() == 1 => return Err(anyhow::anyhow!("at first").into()),
         _ => {}
     }
@@ -414,4 +416,54 @@ async fn a_try_its_fate_and_its_letter_are_one_moment() {
     let retried = worker.deliver_envelope(envelope("b", "fail")).await;
     let history = worker.history(&retried.envelope.id).await;
     assert_eq!(history.inbox[0].at, history.attempts[0].1.at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_longer_than_time_itself_is_given_up() {
+    let worker = TestWorker::new(handlers()).await;
+    let outcome = worker.deliver_envelope(envelope("a", "at the end of time")).await;
+    assert_eq!(outcome.fate, Fate::Dead(Reason::GaveUp));
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct Odd {
+    subject: String,
+}
+impl Message for Odd {
+    type Kind = Event;
+    const TYPE: &'static str = "shop.Odd";
+    fn subject(&self) -> Option<String> {
+        Some(self.subject.clone())
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct SayOdd {
+    subject: String,
+}
+impl Message for SayOdd {
+    type Kind = Command;
+    const TYPE: &'static str = "shop.SayOdd";
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_no_receiver_would_read_is_refused_where_it_is_sent() {
+    async fn say(m: SayOdd, cx: &mut Context) -> pitcrew::Result {
+        cx.emit(&Odd { subject: m.subject })?;
+        Ok(())
+    }
+    let worker = TestWorker::new(Handlers::new().handle(say).emits::<Odd>()).await;
+    for (subject, fate) in [
+        ("a car", Fate::Done),
+        ("a\u{0}b", Fate::Dead(Reason::Permanent)),
+        (&*"x".repeat(100_000), Fate::Dead(Reason::Permanent)),
+    ] {
+        let outcome = worker.deliver(&SayOdd { subject: subject.into() }).await;
+        for row in worker.outbox() {
+            let stored = wire::attributes_json(&row.envelope);
+            let read = wire::from_attributes_json(&stored, row.envelope.data.clone());
+            assert!(read.is_ok(), "what was written can be read: {:?} {read:?}", subject.get(..10));
+        }
+        assert_eq!(outcome.fate, fate, "{:?}", subject.get(..10));
+    }
 }

@@ -93,7 +93,10 @@ fn state(history: &History, now: DateTime<Utc>) -> (&'static str, String) {
     let on_its_way = |purpose| history.outbox.iter().find(|entry| entry.row.purpose == purpose);
     if let Some(entry) = on_its_way(Purpose::Retry) {
         let why = entry.row.envelope.hop.reason.as_ref().map(|why| format!(", after {why}")).unwrap_or_default();
-        return ("retrying", format!("attempt {} {}{why}", entry.row.envelope.hop.attempt, due(not_before(entry), now)));
+        return (
+            "retrying",
+            format!("attempt {} {}{why}", entry.row.envelope.hop.attempt, due(not_before(entry), now)),
+        );
     }
     if on_its_way(Purpose::Replay).is_some() {
         return ("waiting", "to run again".into());
