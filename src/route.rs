@@ -121,6 +121,17 @@ impl Router {
         }
     }
 
+    /// The rows for those who subscribe now to an event that was held because nobody did. `None`: it is no such row.
+    pub(crate) fn heard_now(&self, held: &OutboxRow) -> Option<Vec<OutboxRow>> {
+        if self.subscribers.is_none() || held.purpose != Purpose::Message {
+            return None;
+        }
+        let Destination::Channel(_) = held.destination else { return None };
+        let rows = self.route((*held.envelope).clone(), None).ok()?;
+        let is_heard = rows.first().is_some_and(|row| row.destination != held.destination);
+        is_heard.then_some(rows)
+    }
+
     /// The answer to a `replyto`.
     pub(crate) fn reply(&self, channel: &str, envelope: Envelope) -> Result<Vec<OutboxRow>, EffectError> {
         if !self.replyto_allowed.contains(channel) {

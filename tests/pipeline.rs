@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use pitcrew::{
     Command, Context, Document, Envelope, Event, Handlers, Message, OrElse,
-    config::{ChannelConfig, Config, RetryPolicy},
+    config::{ChannelConfig, Config, HandlerConfig, RetryPolicy},
     message::wire,
     store::{Fate, Purpose, Reason},
     testing::TestWorker,
@@ -466,4 +466,25 @@ async fn a_message_that_no_receiver_would_read_is_refused_where_it_is_sent() {
         }
         assert_eq!(outcome.fate, fate, "{:?}", subject.get(..10));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_cap_of_its_handler_keeps_no_slot_from_another() {
+    async fn slow(m: SayOdd, _: &mut Context) -> pitcrew::Result {
+        tokio::time::sleep(Duration::from_secs(m.subject.len() as u64)).await;
+        Ok(())
+    }
+    let mut config = config(|channel| channel.concurrency = 2);
+    let capped = HandlerConfig { concurrency: Some(1), ..HandlerConfig::default() };
+    config.handlers.insert(SayOdd::TYPE.into(), capped);
+    let worker = TestWorker::with_config(handlers().handle(slow), config).await;
+    let slow: Vec<_> = (0..5).map(|_| SayOdd { subject: "ten chars.".into() }).collect();
+    let all = futures::future::join_all(slow.iter().map(|slow| worker.deliver(slow)));
+    let quick = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = pitcrew::clock::instant();
+        worker.deliver_envelope(envelope("a", "yes")).await.assert_done();
+        assert!(began.elapsed() < Duration::from_secs(1), "it waited {:?}", began.elapsed());
+    };
+    tokio::join!(all, quick);
 }
