@@ -332,6 +332,36 @@ async fn what_waited_in_quarantine_is_driven_again_by_a_build_that_knows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waited_in_quarantine_comes_in_the_order_in_which_it_came_first() {
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Digit {
+        on: u32,
+    }
+    impl Message for Digit {
+        type Kind = Command;
+        const TYPE: &'static str = Work::TYPE;
+        const VERSION: u32 = 2;
+    }
+    let before = TestWorker::new(handlers()).await;
+    for on in 1..=5 {
+        let mut newer = Envelope::of(&Digit { on }, "/shop").unwrap();
+        newer.subject = Some("one key".into());
+        assert_eq!(before.deliver_envelope(newer).await.fate, Fate::Quarantined);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let store = before.store().clone();
+    before.shutdown().await;
+
+    let write = async |m: Digit, cx: &mut Context| -> pitcrew::Result {
+        let digits = |old: Option<Count>| 10 * old.map_or(0, |old| old.writes) + m.on;
+        Ok(cx.update("digits", |old| Count { on: "digits".into(), writes: digits(old) }).await?)
+    };
+    let now = TestWorker::on(store, Handlers::new().handle(write), Config::default()).await;
+    now.idle().await;
+    assert_eq!(writes(&now, "digits").await, 12_345);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_are_no_message_are_kept_with_the_reason() {
     let worker = TestWorker::new(handlers()).await;
     let raw = wire::Raw { body: vec![0, 159, 146, 150].into(), ..wire::Raw::default() };
