@@ -50,13 +50,13 @@ impl PostgresStore {
 
     /// A connection that died since its last use says so here, where nothing has been asked of it: another is as good.
     async fn begin_commit(&self) -> Sure<Transaction<'static, Postgres>> {
-        for _ in 0..self.commits.size() {
-            match self.commits.begin().await {
+        for _ in 0..self.commits.get().size() {
+            match self.commits.get().begin().await {
                 Err(error) if is_dead(&error) => {}
                 other => return Ok(other?),
             }
         }
-        Ok(self.commits.begin().await?)
+        Ok(self.commits.get().begin().await?)
     }
 
     pub(super) async fn write_attempts(&self, tx: &mut PgConnection, stored: &[&Finished]) -> Sure<()> {
