@@ -8,6 +8,8 @@ mod commit;
 mod operations;
 #[path = "postgres/schema.rs"]
 mod schema;
+#[path = "postgres/silence.rs"]
+mod silence;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use pitcrew::{
@@ -69,10 +71,18 @@ impl Bed {
     }
 }
 
+fn options(schema: &str) -> Options {
+    Options {
+        schema: schema.into(),
+        application_name: schema.into(),
+        commit_connections: 4,
+        other_connections: 2,
+        ..Options::default()
+    }
+}
+
 async fn connect(url: &str, schema: &str) -> PostgresStore {
-    let options =
-        Options { schema: schema.into(), application_name: schema.into(), commit_connections: 4, other_connections: 2 };
-    PostgresStore::connect(url, options).await.expect("connects")
+    PostgresStore::connect(url, options(schema)).await.expect("connects")
 }
 
 fn worker() -> WorkerRecord {

@@ -33,6 +33,8 @@ struct State {
     queue: VecDeque<Sending>,
     /// In the outbox and known here: queued, being published, or kept by the transport. Paging passes over them.
     known: HashSet<Uuid>,
+    /// Left the outbox since the paging began that is under way: a page that was read before may still hold them.
+    left: Option<HashSet<Uuid>>,
     /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
     spilled: bool,
     /// Some of these may have been begun before. Which of them is not written there, so all are taken for begun: that costs a look
@@ -109,7 +111,12 @@ impl Lane {
     }
 
     pub(super) fn forget(&self, row: Uuid) -> bool {
-        self.lock().known.remove(&row)
+        let mut state = self.lock();
+        let was_known = state.known.remove(&row);
+        if was_known && let Some(left) = &mut state.left {
+            left.insert(row);
+        }
+        was_known
     }
 
     /// Returns when nothing in memory can be published now.
@@ -371,7 +378,17 @@ fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {
 
 /// Pages in what was left to the outbox, in sequence, until the queue is full or nothing is left there.
 async fn page_in(relay: &Relay, lane: &Lane) {
-    let before = lane.lock().spills;
+    let before = {
+        let mut state = lane.lock();
+        state.left = Some(HashSet::new());
+        state.spills
+    };
+    page_in_since(before, relay, lane).await;
+    lane.lock().left = None;
+}
+
+/// `before`: how often rows had been left to the outbox when this began.
+async fn page_in_since(before: u64, relay: &Relay, lane: &Lane) {
     // Publishing and paging take turns, so whatever of this lane was confirmed before now is in here or gone.
     let standing = relay.confirmations().standing.clone();
     let mut after = None;
@@ -394,7 +411,9 @@ async fn page_in(relay: &Relay, lane: &Lane) {
                 return;
             }
             let sending = Sending { begun: state.spilled_begun, row };
-            let passed = standing.contains(&sending.row.seq) || state.is_unheard(&sending);
+            let is_gone = standing.contains(&sending.row.seq)
+                || state.left.as_ref().is_some_and(|left| left.contains(&sending.row.seq));
+            let passed = is_gone || state.is_unheard(&sending);
             if !passed && state.known.insert(sending.row.seq) {
                 state.queue.push_back(sending);
             }

@@ -129,6 +129,25 @@ async fn more_than_memory_holds_leaves_in_sequence_and_once() {
     assert_eq!(bed.seen().len(), 50);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_is_handled_while_a_page_is_read_is_not_handed_over_again() {
+    let bed = Bed::make(8, |_, _| Ok(Published::Kept));
+    let rows = rows(900);
+    bed.commit(&rows).await;
+    // As the commits that handle what the transport keeps.
+    let mut handled = HashSet::new();
+    while handled.len() < rows.len() {
+        for seq in bed.seen() {
+            if handled.insert(seq) {
+                bed.store.confirm(&[seq]).await.unwrap();
+                bed.relay.forget(Some(seq));
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bed.seen().len(), rows.len(), "each once");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_destination_that_refuses_delays_no_other() {
     let bed = Bed::make(100, |row, _| match row.destination {

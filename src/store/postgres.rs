@@ -17,6 +17,7 @@ mod operation;
 mod operators;
 mod outbox;
 mod partitions;
+mod renewable;
 mod rows;
 mod schema;
 mod sql;
@@ -24,14 +25,19 @@ mod workers;
 
 use super::*;
 use days::Days;
-use errors::Sure;
+use errors::{Sure, Trouble};
 use lines::Lines;
+use renewable::Renewable;
 use sql::Sql;
 use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{collections::HashMap, str::FromStr, sync::RwLock};
+use std::{
+    collections::HashMap,
+    str::FromStr,
+    sync::{RwLock, atomic::AtomicU64},
+};
 
 /// How often a commit makes missing partitions before it gives up: two workers may each find another day missing.
 const PARTITION_TRIES: usize = 3;
@@ -50,6 +56,8 @@ pub struct Options {
     pub other_connections: u32,
     /// What `pg_stat_activity` shows.
     pub application_name: String,
+    /// A server that has not answered by then is taken for away, and is asked anew on other connections.
+    pub patience: Duration,
 }
 
 impl Default for Options {
@@ -59,6 +67,7 @@ impl Default for Options {
             commit_connections: 4,
             other_connections: 8,
             application_name: "pitcrew".into(),
+            patience: Duration::from_secs(30),
         }
     }
 }
@@ -68,7 +77,10 @@ impl Default for Options {
 pub struct PostgresStore {
     sql: Sql,
     commits: Lines,
-    other: PgPool,
+    other: Renewable,
+    /// How often they were.
+    renewed: AtomicU64,
+    patience: Duration,
     address: PgConnectOptions,
     days: Days,
     /// Builds of this process's workers.
@@ -92,13 +104,13 @@ impl PostgresStore {
         // The rest: a plan made while the tables are new and small must not scan them for as long as it is cached.
         let settings = [("lock_timeout", "250ms"), ("enable_seqscan", "off"), ("jit", "off")];
         let commits = address.clone().options(settings);
+        let pool = PgPoolOptions::new().max_connections(options.other_connections).acquire_timeout(2 * CONNECT_TIMEOUT);
         Ok(Self {
             sql,
             commits: Lines::new(commits, options.commit_connections),
-            other: PgPoolOptions::new()
-                .max_connections(options.other_connections)
-                .acquire_timeout(2 * CONNECT_TIMEOUT)
-                .connect_lazy_with(address.clone()),
+            other: Renewable::new(pool, address.clone()),
+            renewed: AtomicU64::new(0),
+            patience: options.patience,
             address,
             days: Days::new(),
             builds: RwLock::default(),
@@ -107,14 +119,14 @@ impl PostgresStore {
 
     /// The pool that is not the committer's.
     pub fn pool(&self) -> PgPool {
-        self.other.clone()
+        self.other.get()
     }
 
     /// Drops the schema with everything in it.
     #[doc(hidden)]
     pub async fn drop_schema(&self) -> StoreResult<()> {
         let drop = async {
-            sqlx::raw_sql(self.sql.ddl("drop schema if exists {s} cascade", "meta")).execute(&self.other).await?;
+            sqlx::raw_sql(self.sql.ddl("drop schema if exists {s} cascade", "meta")).execute(&self.other.get()).await?;
             Sure::Ok(())
         };
         Ok(drop.await?)
@@ -159,23 +171,26 @@ impl Store for PostgresStore {
     }
 
     async fn commit(&self, batch: &Batch<'_>) -> StoreResult<Vec<Verdict>> {
-        for _ in 0..PARTITION_TRIES {
-            match self.try_commit(batch).await {
-                Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
-                    self.make_partitions_for(batch.messages).await?;
+        let commit = async {
+            for _ in 0..PARTITION_TRIES {
+                match self.try_commit(batch).await {
+                    Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
+                        self.make_partitions_for(batch.messages).await?;
+                    }
+                    other => return other,
                 }
-                other => return Ok(other?),
             }
-        }
-        Err(StoreError::Busy(anyhow::anyhow!(VANISHING)))
+            Err(Trouble::busy(VANISHING))
+        };
+        self.answered(commit).await
     }
 
     async fn seen(&self, keys: &[InboxKey]) -> StoreResult<Vec<Option<Seen>>> {
-        Ok(self.look_up(keys).await?)
+        self.answered(self.look_up(keys)).await
     }
 
     async fn load(&self, collection: &str, id: &str) -> StoreResult<Option<StoredDocument>> {
-        Ok(self.load_document(collection, id).await?)
+        self.answered(self.load_document(collection, id)).await
     }
 
     async fn begin(
@@ -185,35 +200,38 @@ impl Store for PostgresStore {
         payload_hash: &[u8; 32],
         left: Duration,
     ) -> StoreResult<Begun> {
-        for _ in 0..PARTITION_TRIES {
-            match self.try_begin(consumer, envelope, payload_hash, left).await {
-                Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
-                    self.make_partition_for(envelope).await?;
+        let begin = async {
+            for _ in 0..PARTITION_TRIES {
+                match self.try_begin(consumer, envelope, payload_hash, left).await {
+                    Err(trouble) if trouble.is_missing_partition(self.sql.schema()) => {
+                        self.make_partition_for(envelope).await?;
+                    }
+                    other => return other,
                 }
-                other => return Ok(other?),
             }
-        }
-        Err(StoreError::Busy(anyhow::anyhow!(VANISHING)))
+            Err(Trouble::busy(VANISHING))
+        };
+        self.answered(begin).await
     }
 
     async fn commit_open(&self, open: OpenTx, worker: Uuid, message: &Finished) -> StoreResult<Verdict> {
-        Ok(self.finish_open(open, worker, message).await?)
+        self.answered(self.finish_open(open, worker, message)).await
     }
 
     async fn claim(&self, keys: &[InboxKey], worker: Uuid, now: DateTime<Utc>) -> StoreResult<()> {
-        Ok(self.count_claims(keys, worker, now).await?)
+        self.answered(self.count_claims(keys, worker, now)).await
     }
 
     async fn claims(&self, keys: &[InboxKey]) -> StoreResult<Vec<u32>> {
-        Ok(self.read_claims(keys).await?)
+        self.answered(self.read_claims(keys)).await
     }
 
     async fn unclaim(&self, keys: &[InboxKey]) -> StoreResult<()> {
-        Ok(self.take_back_claims(keys).await?)
+        self.answered(self.take_back_claims(keys)).await
     }
 
     async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()> {
-        Ok(self.post(owner, rows).await?)
+        self.answered(self.post(owner, rows)).await
     }
 
     async fn enqueue_in(&self, connection: &mut PgConnection, rows: &[OutboxRow]) -> StoreResult<()> {
@@ -227,7 +245,7 @@ impl Store for PostgresStore {
         lost_before: DateTime<Utc>,
         limit: usize,
     ) -> StoreResult<Vec<Swept>> {
-        Ok(self.take(worker, now, lost_before, limit).await?)
+        self.answered(self.take(worker, now, lost_before, limit)).await
     }
 
     async fn spilled(
@@ -237,39 +255,39 @@ impl Store for PostgresStore {
         after: Option<Uuid>,
         limit: usize,
     ) -> StoreResult<Vec<OutboxRow>> {
-        Ok(self.read_spilled(worker, destination, after, limit).await?)
+        self.answered(self.read_spilled(worker, destination, after, limit)).await
     }
 
     async fn confirm(&self, rows: &[Uuid]) -> StoreResult<()> {
-        Ok(self.delete_confirmed(rows).await?)
+        self.answered(self.delete_confirmed(rows)).await
     }
 
     async fn note(&self, row: Uuid, tries: u32, problem: &str) -> StoreResult<()> {
-        Ok(self.note_problem(row, tries, problem).await?)
+        self.answered(self.note_problem(row, tries, problem)).await
     }
 
     async fn bury(&self, row: Uuid, letter: &DeadLetter) -> StoreResult<()> {
-        Ok(self.give_up(row, letter).await?)
+        self.answered(self.give_up(row, letter)).await
     }
 
     async fn next_due(&self) -> StoreResult<Option<DateTime<Utc>>> {
-        Ok(self.first_due().await?)
+        self.answered(self.first_due()).await
     }
 
     async fn start_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> StoreResult<()> {
-        Ok(self.enter_worker(worker, now).await?)
+        self.answered(self.enter_worker(worker, now)).await
     }
 
     async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool> {
-        Ok(self.seen_alive(worker, now).await?)
+        self.answered(self.seen_alive(worker, now)).await
     }
 
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {
-        Ok(self.leave(worker).await?)
+        self.answered(self.leave(worker)).await
     }
 
     async fn register(&self, consumers: &[Arc<str>], now: DateTime<Utc>) -> StoreResult<Vec<DateTime<Utc>>> {
-        Ok(self.first_seen(consumers, now).await?)
+        self.answered(self.first_seen(consumers, now)).await
     }
 
     async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>> {
@@ -299,6 +317,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        tokio::join!(self.commits.close(), self.other.close());
+        let other = self.other.get();
+        tokio::join!(self.commits.close(), other.close());
     }
 }

@@ -30,7 +30,7 @@ const UNIQUE: &str = "select array_agg(a.attname::text order by a.attname::text)
 
 impl PostgresStore {
     pub(super) async fn check_all(&self, rows: &[RowSpec]) -> Sure<Vec<String>> {
-        let mut connection = self.other.acquire().await?;
+        let mut connection = self.other.get().acquire().await?;
         let mut settings = HashMap::new();
         for row in sqlx::query(SETTINGS).fetch_all(&mut *connection).await? {
             settings.insert(row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?);

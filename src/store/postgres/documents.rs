@@ -107,7 +107,7 @@ impl PostgresStore {
         if collection.contains('\0') || id.contains('\0') {
             return Ok(None); // nothing of that name can ever have been stored
         }
-        let row = sqlx::query(self.sql.get(LOAD)).bind(collection).bind(id).fetch_optional(&self.other).await?;
+        let row = sqlx::query(self.sql.get(LOAD)).bind(collection).bind(id).fetch_optional(&self.other.get()).await?;
         let Some(row) = row else { return Ok(None) };
         let schema = super::inbox::u32_of(row.try_get(1)?);
         Ok(Some(StoredDocument { version: row.try_get(0)?, schema, body: row.try_get(2)? }))

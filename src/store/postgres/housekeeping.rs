@@ -66,11 +66,11 @@ impl PostgresStore {
             self.sql.get("update {s}.meta set inbox_floor = greatest(inbox_floor, $1) returning inbox_floor"),
         )
         .bind(floor)
-        .fetch_one(&self.other)
+        .fetch_one(&self.other.get())
         .await?;
         self.days.raise_floor(floor);
 
-        let mut guard = self.other.begin().await?;
+        let mut guard = self.other.get().begin().await?;
         let mine: bool =
             sqlx::query_scalar("select pg_try_advisory_xact_lock(hashtextextended('pitcrew housekeeping:' || $1, 0))")
                 .bind(self.sql.schema())

@@ -178,7 +178,7 @@ impl PostgresStore {
             return Ok(seen);
         }
         let rows = sqlx::query(self.sql.get(SEEN)).bind(time).bind(id).bind(consumer).bind(source).bind(n);
-        for row in rows.fetch_all(&self.other).await? {
+        for row in rows.fetch_all(&self.other.get()).await? {
             let position = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX);
             seen[position] =
                 Some(Seen { attempt: u32_of(row.try_get(1)?), fate: row.try_get(2)?, payload_hash: row.try_get(3)? });

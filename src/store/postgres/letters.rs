@@ -138,7 +138,7 @@ impl PostgresStore {
             .bind(filter.until)
             .bind(filter.since)
             .bind(clamp(limit))
-            .fetch_all(&self.other)
+            .fetch_all(&self.other.get())
             .await?;
         rows.iter().map(read).collect()
     }
@@ -150,7 +150,7 @@ impl PostgresStore {
         rows: &[OutboxRow],
         audit: &Audit,
     ) -> Sure<bool> {
-        let mut tx = self.other.begin().await?;
+        let mut tx = self.other.get().begin().await?;
         let letter = sqlx::query(self.sql.get(RESOLVE))
             .bind(&key.id)
             .bind(&key.consumer)

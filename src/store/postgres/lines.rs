@@ -57,6 +57,11 @@ impl Lines {
         }
     }
 
+    /// Leaves behind those that are free: their server has fallen silent.
+    pub(super) fn hang_up(&self) {
+        self.free().clear();
+    }
+
     fn free(&self) -> MutexGuard<'_, Vec<PgConnection>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -43,7 +43,7 @@ impl PostgresStore {
         left: Duration,
     ) -> Sure<Begun> {
         // What is left bounds each statement too, so that a handler dropped at its deadline frees its connection soon.
-        let mut tx = self.other.begin_with(Sql::begin(left)).await?;
+        let mut tx = self.other.get().begin_with(Sql::begin(left)).await?;
         let place = self.days.place_now(envelope.key_time());
         let claimed = sqlx::query(self.sql.get(CLAIM))
             .bind(place)
@@ -139,7 +139,7 @@ impl PostgresStore {
 
     /// What a duplicate leaves behind: its own outbox row and its claim go.
     async fn drop_delivery(&self, message: &Finished) -> Sure<()> {
-        let mut tx = self.other.begin().await?;
+        let mut tx = self.other.get().begin().await?;
         self.remove_claims(&mut tx, &[message]).await?;
         self.delete_outbox(&mut tx, message.row.into_iter().collect()).await?;
         Ok(tx.commit().await?)

@@ -61,7 +61,7 @@ impl PostgresStore {
         if id.contains('\0') {
             return Ok(History::default()); // nothing of that ID can ever have been stored
         }
-        let mut connection = self.other.acquire().await?;
+        let mut connection = self.other.get().acquire().await?;
         let on = &mut *connection;
         let mut history = History {
             inbox: self.inbox_of(on, id).await?,
@@ -139,7 +139,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn count(&self) -> Sure<Counts> {
-        let row = sqlx::query(self.sql.get(COUNTS)).fetch_one(&self.other).await?;
+        let row = sqlx::query(self.sql.get(COUNTS)).fetch_one(&self.other.get()).await?;
         let count = |n| Ok::<_, sqlx::Error>(u64::try_from(row.try_get::<i64, _>(n)?).unwrap_or_default());
         Ok(Counts { done: count(0)?, retrying: count(1)?, dead: count(2)?, quarantined: count(3)?, outbox: count(4)? })
     }

@@ -116,7 +116,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn post(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> Sure<()> {
-        let mut connection = self.other.acquire().await?;
+        let mut connection = self.other.get().acquire().await?;
         self.write_outbox(&mut connection, owner, rows.iter()).await
     }
 
@@ -130,7 +130,7 @@ impl PostgresStore {
         self.days.told(now);
         let rows = sqlx::query(self.sql.get(SWEEP)).bind(worker).bind(now).bind(lost_before).bind(clamp(limit));
         let mut swept = Vec::new();
-        for row in rows.fetch_all(&self.other).await? {
+        for row in rows.fetch_all(&self.other.get()).await? {
             let tries = super::inbox::u32_of(row.try_get(7)?);
             match read(&row) {
                 Ok(read) => swept.push(Swept { row: read, begun: row.try_get(8)?, tries }),
@@ -160,7 +160,7 @@ impl PostgresStore {
                 None
             }
         };
-        Ok(rows.bind(clamp(limit)).fetch_all(&self.other).await?.iter().filter_map(read).collect())
+        Ok(rows.bind(clamp(limit)).fetch_all(&self.other.get()).await?.iter().filter_map(read).collect())
     }
 
     pub(super) async fn delete_outbox(&self, on: &mut PgConnection, mut rows: Vec<Uuid>) -> Sure<()> {
@@ -173,7 +173,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn delete_confirmed(&self, rows: &[Uuid]) -> Sure<()> {
-        let mut connection = self.other.acquire().await?;
+        let mut connection = self.other.get().acquire().await?;
         self.delete_outbox(&mut connection, rows.to_vec()).await
     }
 
@@ -183,14 +183,14 @@ impl PostgresStore {
             .bind(row)
             .bind(i64::from(tries))
             .bind(super::letters::clean(problem))
-            .execute(&self.other)
+            .execute(&self.other.get())
             .await?;
         Ok(())
     }
 
     /// A row that is gone was published or buried before: there is nothing to bury.
     pub(super) async fn give_up(&self, row: Uuid, letter: &DeadLetter) -> Sure<()> {
-        let mut tx = self.other.begin().await?;
+        let mut tx = self.other.get().begin().await?;
         let gone = sqlx::query(self.sql.get(DELETE)).bind(vec![row]).execute(&mut *tx).await?;
         if gone.rows_affected() == 1 {
             self.file(&mut tx, std::iter::once(letter)).await?;
@@ -199,7 +199,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn first_due(&self) -> Sure<Option<DateTime<Utc>>> {
-        Ok(sqlx::query_scalar(self.sql.get(NEXT_DUE)).fetch_optional(&self.other).await?)
+        Ok(sqlx::query_scalar(self.sql.get(NEXT_DUE)).fetch_optional(&self.other.get()).await?)
     }
 }
 

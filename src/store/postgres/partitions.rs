@@ -36,7 +36,7 @@ impl PostgresStore {
     /// What the first messages of a new schema need. Old days are made when an ID asks for them.
     pub(super) async fn make_partitions_for_today(&self) -> StoreResult<()> {
         let made = async {
-            let now: Time = sqlx::query_scalar("select now()").fetch_one(&self.other).await?;
+            let now: Time = sqlx::query_scalar("select now()").fetch_one(&self.other.get()).await?;
             self.days.told(now);
             let day = TimeDelta::days(1);
             self.make_partitions(span(now - day, now + AHEAD + day)).await
@@ -57,7 +57,7 @@ impl PostgresStore {
     /// Makes those of the wanted days that are missing and not below the floor. A partition is made apart and then attached,
     /// which waits for nobody and lets nobody wait.
     pub(super) async fn make_partitions(&self, wanted: BTreeSet<Time>) -> Sure<Vec<String>> {
-        let mut tx = self.other.begin().await?;
+        let mut tx = self.other.get().begin().await?;
         let schema = self.sql.schema();
         sqlx::query(schema::LOCK).bind(schema).execute(&mut *tx).await?;
         sqlx::query("set local lock_timeout = '2s'").execute(&mut *tx).await?;

@@ -40,7 +40,7 @@ impl PostgresStore {
 
     async fn step_up(&self) -> Sure<Migrated> {
         let schema = self.sql.schema();
-        let mut connection = self.other.acquire().await?;
+        let mut connection = self.other.get().acquire().await?;
         let mut tx = connection.begin().await?;
         sqlx::query(LOCK).bind(schema).execute(&mut *tx).await?;
         let from = found(&mut tx, self).await?;

@@ -62,7 +62,7 @@ impl PostgresStore {
             .bind(columns.count)
             .bind(worker)
             .bind(now)
-            .execute(&self.other)
+            .execute(&self.other.get())
             .await?;
         Ok(())
     }
@@ -70,7 +70,7 @@ impl PostgresStore {
     pub(super) async fn read_claims(&self, keys: &[InboxKey]) -> Sure<Vec<u32>> {
         let columns = Keys::of(keys);
         let claims = sqlx::query(self.sql.get(CLAIMS)).bind(columns.consumer).bind(columns.source).bind(columns.id);
-        let rows = claims.fetch_all(&self.other).await?;
+        let rows = claims.fetch_all(&self.other.get()).await?;
         let mut counts: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
         for row in &rows {
             counts.insert((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), u32_of(row.try_get(3)?));
@@ -81,7 +81,7 @@ impl PostgresStore {
 
     pub(super) async fn take_back_claims(&self, keys: &[InboxKey]) -> Sure<()> {
         let columns = Keys::of(keys);
-        let mut tx = self.other.begin().await?;
+        let mut tx = self.other.get().begin().await?;
         sqlx::query(self.sql.get(UNCLAIM))
             .bind(&columns.consumer)
             .bind(&columns.source)
@@ -112,7 +112,7 @@ impl PostgresStore {
         .bind(&worker.place)
         .bind(&worker.build)
         .bind(now)
-        .execute(&self.other)
+        .execute(&self.other.get())
         .await?;
         let mut builds = self.builds.write().unwrap_or_else(PoisonError::into_inner);
         builds.insert(worker.id, worker.build.as_str().into());
@@ -124,13 +124,13 @@ impl PostgresStore {
         let done = sqlx::query(self.sql.get("update {s}.worker set seen = $2 where id = $1"))
             .bind(worker)
             .bind(now)
-            .execute(&self.other)
+            .execute(&self.other.get())
             .await?;
         Ok(done.rows_affected() == 1)
     }
 
     pub(super) async fn leave(&self, worker: Uuid) -> Sure<()> {
-        let mut tx = self.other.begin().await?;
+        let mut tx = self.other.get().begin().await?;
         for text in ["update {s}.outbox set owner = null where owner = $1", "delete from {s}.worker where id = $1"] {
             sqlx::query(self.sql.get(text)).bind(worker).execute(&mut *tx).await?;
         }
@@ -154,10 +154,10 @@ impl PostgresStore {
         ))
         .bind(&names)
         .bind(now)
-        .execute(&self.other)
+        .execute(&self.other.get())
         .await?;
         let text = self.sql.get("select name, first_seen from {s}.consumer where name = any($1)");
-        let rows = sqlx::query(text).bind(&names).fetch_all(&self.other).await?;
+        let rows = sqlx::query(text).bind(&names).fetch_all(&self.other.get()).await?;
         let mut found = BTreeMap::new();
         for row in &rows {
             found.insert(row.try_get::<&str, _>(0)?, row.try_get(1)?);

@@ -18,7 +18,7 @@ impl Bed {
         let store = PostgresStore::connect(&url, Options { schema, ..Options::default() }).await.expect("connects");
         store.migrate().await.expect("migrates");
         let table = store.sql.ddl("create table {s}.{t} (n int)", "own");
-        sqlx::raw_sql(table).execute(&store.other).await.expect("creates");
+        sqlx::raw_sql(table).execute(&store.other.get()).await.expect("creates");
         let envelope = Envelope::new("demo.Do", "/test", "{}");
         let message = Finished {
             consumer: "demo.Do".into(),
@@ -65,7 +65,7 @@ impl Bed {
 
     async fn own_rows(&self) -> i64 {
         let text = self.store.sql.get("select count(*) from {s}.own");
-        sqlx::query_scalar(text).fetch_one(&self.store.other).await.expect("counts")
+        sqlx::query_scalar(text).fetch_one(&self.store.other.get()).await.expect("counts")
     }
 
     /// The message's fate as a group commit writes it afterwards.
