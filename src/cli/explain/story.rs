@@ -248,6 +248,7 @@ fn leaves(id: &str, entry: &OutboxEntry, now: DateTime<Utc>) -> String {
         _ if envelope.id != id => format!("its {} ({}) goes", envelope.ty, envelope.id),
         Purpose::Retry | Purpose::Replay => format!("attempt {} goes", envelope.hop.attempt),
         Purpose::Message | Purpose::Reply => "it goes".into(),
+        Purpose::Dead => "a copy of its letter goes".into(),
     };
     let to = entry.row.destination.to_string().replacen(':', " ", 1);
     let when = match entry.row.due {
