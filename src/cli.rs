@@ -54,7 +54,7 @@ pub struct Globals {
     /// Read pitcrew.NAME.toml beside it as well
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub profile: Option<String>,
-    /// The broker: embedded
+    /// The broker: embedded or kafka://HOST:PORT,HOST:PORT
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub broker: Option<String>,
     /// The database: sqlite:PATH or postgres://USER@HOST/DATABASE

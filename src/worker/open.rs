@@ -10,6 +10,11 @@ use crate::{
     },
     transport::{Transport, embedded::Embedded},
 };
+#[cfg(feature = "kafka")]
+use crate::{
+    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
+    transport::kafka::{self, Kafka},
+};
 use anyhow::{Context as _, bail};
 use std::sync::Arc;
 
@@ -59,10 +64,36 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
 pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     let name: Name = "default".parse().context("the default transport's name")?;
     let transport = config.transport.get(&name).cloned().unwrap_or_default();
-    match transport.url {
+    match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
-        BrokerUrl::Amqp(_) | BrokerUrl::Kafka(_) => {
-            bail!("this build has only the embedded transport: start with --broker embedded")
-        }
+        #[cfg(feature = "kafka")]
+        BrokerUrl::Kafka(url) => Ok(Arc::new(Kafka::new(kafka(config, &transport.kafka, url.expose())))),
+        #[cfg(not(feature = "kafka"))]
+        BrokerUrl::Kafka(_) => bail!("this build speaks no Kafka: build it with --features kafka"),
+        BrokerUrl::Amqp(_) => bail!("this build speaks no AMQP: start with --broker embedded"),
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(config: &Config, settings: &KafkaConfig, url: &str) -> kafka::Options {
+    let brokers = url.strip_prefix("kafka://").unwrap_or(url);
+    let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
+    kafka::Options {
+        declare: settings.declare,
+        partitions: settings.partitions,
+        retry_partitions: settings.retry_partitions,
+        replication: if replication == 0 { -1 } else { replication },
+        retention: settings.topic_retention,
+        protocol: match settings.group_protocol {
+            GroupProtocol::Classic => kafka::GroupProtocol::Classic,
+            GroupProtocol::Consumer => kafka::GroupProtocol::Consumer,
+        },
+        session_timeout: settings.session_timeout,
+        on_lost: match settings.on_lost {
+            OnLost::Continue => kafka::OnLost::Continue,
+            OnLost::Stop => kafka::OnLost::Stop,
+        },
+        warn_only: config.guarantees == Guarantees::Warn,
+        ..kafka::Options::new(brokers)
     }
 }
