@@ -17,6 +17,7 @@ const ELSEWHERE: [&str; 7] = [
     "CONFIG",
     "LOG", //
     "POSTGRES_URL",
+    "KAFKA_URL",
     "ALL",
     "ONLY",
     "REQUIRE",

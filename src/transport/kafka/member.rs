@@ -3,36 +3,33 @@
 //! The thread polls, hands records out, commits, and answers to rebalances. Handlers run elsewhere: neither a slow one nor one
 //! that blocks its runtime keeps the poll clock from being wound.
 
+mod moves;
+mod slot;
+
 use super::{
-    OnLost, Options,
-    group::{Change, Notes},
+    Options,
+    group::Notes,
     inbound::{Inbound, Item, Stage, Wake},
-    partition::{Name, Partition},
-    record,
-    start::{self, Gap, GapError, PATIENCE},
-    waiting::Waiting,
-    watermark::Arrival,
+    partition::Name,
+    record, start,
 };
 use crate::{
     clock::{self, Instant},
-    message::wire::Raw,
     transport::TransportError,
 };
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, CommitMode, Consumer},
+    Message, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     types::RDKafkaErrorCode,
 };
+use slot::Slot;
 use std::{
-    collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, warn};
 
 /// The longest nap: a wake-up that the client lost is made good after it.
 const NAP: Duration = Duration::from_millis(100);
@@ -71,14 +68,7 @@ pub(super) struct Member {
     told: HashMap<String, Instant>,
 }
 
-struct Slot {
-    partition: Arc<Partition>,
-    waiting: Waiting,
-    /// Too far ahead of an unfinished offset.
-    ahead: VecDeque<(i64, Arc<Raw>)>,
-    paused: bool,
-}
-
+/// Partitions that are about to go.
 struct Drain {
     names: Vec<Name>,
     until: Instant,
@@ -219,147 +209,6 @@ impl Member {
         }
     }
 
-    fn look_for_gaps(&mut self) -> Result<(), TransportError> {
-        let next: Vec<_> = self.all().map(|slot| (slot.partition.name.clone(), slot.partition.next())).collect();
-        let gaps = match start::gaps(&self.consumer, &next) {
-            Ok(gaps) => gaps,
-            Err(cut @ GapError::Cut(_)) => return Err(TransportError::Away(cut.to_string())),
-            Err(GapError::Broker(error)) => return Err(TransportError::Away(error.to_string())),
-        };
-        for gap in gaps {
-            self.report(&gap)?;
-            let Gap { name, to, .. } = gap;
-            if let Err(error) = self.consumer.seek(&name.topic, name.number, Offset::Offset(to), PATIENCE) {
-                return Err(TransportError::Away(format!("{name} could not go on: {error}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Loud, counted, and by the config's word the end.
-    fn report(&self, gap: &Gap) -> Result<(), TransportError> {
-        let Gap { name: Name { topic, number }, from, to } = gap;
-        let count = u64::try_from(to - from).unwrap_or_default();
-        self.lost.fetch_add(count, Ordering::Relaxed);
-        let text = format!("records {from}–{} of p{number} are gone", to - 1);
-        error!(topic = %topic, partition = number, from, to, "{text}: they were deleted before this group handled them");
-        match self.options.on_lost {
-            OnLost::Continue => Ok(()),
-            OnLost::Stop => Err(TransportError::Unfit(format!(
-                "{text} (topic {topic}): the transport's kafka.on_lost = \"stop\" keeps the worker from going on"
-            ))),
-        }
-    }
-
-    fn rebalance(&mut self) -> Result<(), TransportError> {
-        for change in self.consumer.context().take() {
-            match change {
-                Change::Assigned(names) => self.arriving = Some(names),
-                Change::Revoked(names) => self.begin_drain(names),
-                Change::Lost(names) => {
-                    self.draining = None;
-                    for slot in self.remove(&names) {
-                        let mark = slot.partition.end(); // nobody is told: the offsets are another's to commit
-                        info!(partition = %slot.partition.name, offset = mark.offset, "a partition was lost");
-                    }
-                }
-            }
-        }
-        self.end_drain();
-        self.arrive()
-    }
-
-    /// Begins with what was assigned, once the broker has said where.
-    fn arrive(&mut self) -> Result<(), TransportError> {
-        let Some(names) = self.arriving.take_if(|_| self.next_try <= clock::instant()) else { return Ok(()) };
-        let starts = match start::starts(&self.consumer, &names) {
-            Ok(starts) => starts,
-            Err(error) => {
-                self.tell(&error);
-                self.next_try = clock::instant() + Duration::from_millis(200);
-                self.arriving = Some(names);
-                return Ok(());
-            }
-        };
-        let mut list = TopicPartitionList::new();
-        for start in &starts {
-            if let Some(gap) = &start.gap {
-                self.report(gap)?;
-            }
-            let Name { topic, number } = &start.name;
-            let _ = list.add_partition_offset(topic, *number, Offset::Offset(start.offset));
-        }
-        for start in starts {
-            let name = start.name;
-            debug!(partition = %name, offset = start.offset, suspects_below = start.suspects_below, "a partition is ours");
-            let partition = Partition::new(name.clone(), start.offset, start.suspects_below, self.inbound.clone());
-            let slot = Slot { partition, waiting: Waiting::default(), ahead: VecDeque::new(), paused: false };
-            self.slots.entry(name.topic).or_default().insert(name.number, slot);
-        }
-        let assigned = self.consumer.incremental_assign(&list);
-        assigned.map_err(|error| TransportError::Away(format!("the assignment was not taken: {error}")))
-    }
-
-    /// What runs may end, for a while; nothing of these begins any more.
-    fn begin_drain(&mut self, names: Vec<Name>) {
-        let limit = Duration::from_secs(5).min(self.options.max_poll_interval / 2);
-        for slot in names.iter().filter_map(|name| self.slots.get(&name.topic)?.get(&name.number)) {
-            slot.partition.drain();
-            self.inbound.let_go(&slot.partition);
-        }
-        self.draining = Some(Drain { names, until: clock::instant() + limit });
-    }
-
-    /// Nothing of the whole member is fetched until this is over: the broker moves partitions only from hand to hand.
-    fn end_drain(&mut self) {
-        let Some(Drain { names, until }) = &self.draining else { return };
-        let slots = names.iter().filter_map(|name| self.slots.get(&name.topic)?.get(&name.number));
-        let open: usize = slots.map(|slot| slot.partition.open()).sum();
-        let lost = self.consumer.assignment_lost();
-        if open > 0 && !lost && clock::instant() < *until {
-            return;
-        }
-        if open > 0 {
-            info!(open, "partitions go while messages of theirs run; these come again, to the next owner");
-        }
-        let Some(Drain { names, .. }) = self.draining.take() else { return };
-        let slots = self.remove(&names);
-        self.give_up(&slots, !lost);
-        let mut list = TopicPartitionList::new();
-        for Name { topic, number } in &names {
-            list.add_partition(topic, *number);
-        }
-        if let Err(error) = self.consumer.incremental_unassign(&list) {
-            warn!(%error, "a change of the assignment was not taken");
-        }
-    }
-
-    fn remove(&mut self, names: &[Name]) -> Vec<Slot> {
-        let removed = names.iter().filter_map(|name| self.slots.get_mut(&name.topic)?.remove(&name.number));
-        let removed: Vec<Slot> = removed.collect();
-        for slot in &removed {
-            self.inbound.let_go(&slot.partition);
-        }
-        removed
-    }
-
-    /// The last commit of these, with the word to the next owner.
-    fn give_up(&self, slots: &[Slot], tell: bool) {
-        let mut list = TopicPartitionList::new();
-        for slot in slots {
-            let mark = slot.partition.end();
-            if let Err(error) = start::add(&mut list, &slot.partition.name, &mark) {
-                debug!(%error, partition = %slot.partition.name, "no offset to commit");
-            }
-        }
-        if tell
-            && list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
-        {
-            warn!(%error, "the last offsets were not committed; the inbox knows what was done");
-        }
-    }
-
     /// Copies whose time has come go to the pipeline. The answer: how long until the next.
     fn hand_out_due(&mut self) -> Duration {
         if self.role == Role::Channel {
@@ -437,45 +286,5 @@ impl Member {
         }
         self.give_up(&slots, true);
         self.consumer.context().leave();
-    }
-}
-
-impl Slot {
-    fn accept(&mut self, role: Role, inbound: &Inbound, offset: i64, raw: Arc<Raw>) {
-        if !self.ahead.is_empty() {
-            self.ahead.push_back((offset, raw));
-            return;
-        }
-        match self.partition.arrive(offset) {
-            Arrival::Known => {}
-            Arrival::Taken => self.take(role, inbound, offset, raw),
-            Arrival::TooFarAhead => {
-                let (partition, waits_for) = (&self.partition.name, self.partition.low());
-                warn!(%partition, offset = waits_for, "a partition stands still: the message at this offset does not end, \
-                       and the others have run ahead as far as is remembered");
-                self.ahead.push_back((offset, raw));
-            }
-        }
-    }
-
-    fn take(&mut self, role: Role, inbound: &Inbound, offset: i64, raw: Arc<Raw>) {
-        match role {
-            Role::Channel => inbound.push(Item { partition: self.partition.clone(), offset, raw, again: false }),
-            Role::Retry => self.waiting.push(offset, raw),
-        }
-    }
-
-    /// What was too far ahead may have come into reach.
-    fn catch_up(&mut self, role: Role, inbound: &Inbound) {
-        while let Some((offset, raw)) = self.ahead.pop_front() {
-            match self.partition.arrive(offset) {
-                Arrival::Known => {}
-                Arrival::Taken => self.take(role, inbound, offset, raw),
-                Arrival::TooFarAhead => {
-                    self.ahead.push_front((offset, raw));
-                    return;
-                }
-            }
-        }
     }
 }
