@@ -12,7 +12,7 @@ use super::settings::RUNTIME_KEYS;
 const PREFIX: &str = "PITCREW_";
 
 /// Variables of the same prefix that are read elsewhere and are no settings; the second line is the test command's.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 8] = [
     "PROFILE",
     "CONFIG",
     "LOG", //

@@ -57,8 +57,10 @@ pub(crate) async fn at(point: Point) {
         armed.dead |= armed.plan.point == point && armed.passed >= armed.plan.nth;
         armed.dead
     });
-    while dead {
-        std::thread::park();
+    if dead {
+        loop {
+            std::thread::park();
+        }
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) fn config() -> Config {
 fn command(n: u32) -> Count {
     // The plain, the keyed, and those that fail at first and hence have no place in an order.
     let fails_at_first = n % 7 == 3;
-    Count { n, track: (n % 3 == 0 && !fails_at_first).then_some(n / 3 % TRACKS), fails_at_first }
+    Count { n, track: (n.is_multiple_of(3) && !fails_at_first).then_some(n / 3 % TRACKS), fails_at_first }
 }
 
 /// Commands of these numbers; every fifth is sent twice, every ninth has an ID that is no UUID.

@@ -41,26 +41,24 @@ enum Database {
     },
 }
 
-impl EmbeddedBench {
-    fn new(database: Database, weather: Adverse) -> Option<Arc<dyn Bench>> {
-        let prefix = format!("conformance-{}", clock::uuid_v7().simple());
-        Some(Arc::new(Self { prefix: prefix[..40].into(), database, weather, connected: Mutex::default() }))
-    }
+fn bench(database: Database, weather: Adverse) -> Option<Arc<dyn Bench>> {
+    let prefix = format!("conformance-{}", clock::uuid_v7().simple());
+    Some(Arc::new(EmbeddedBench { prefix: prefix[..40].into(), database, weather, connected: Mutex::default() }))
 }
 
 pub(crate) fn on_memory() -> Option<Arc<dyn Bench>> {
-    EmbeddedBench::new(Database::Memory(Arc::new(MemoryStore::new())), Adverse::default())
+    bench(Database::Memory(Arc::new(MemoryStore::new())), Adverse::default())
 }
 
 /// What a broker does on a bad day, but for the order: that is promised while nothing fails.
 pub(crate) fn in_foul_weather() -> Option<Arc<dyn Bench>> {
     let weather = Adverse { seed: 7, duplicate: 0.2, lose_ack: 0.2, refuse: 0.1, unroutable: 0.05, reorder: 0.2 };
-    EmbeddedBench::new(Database::Memory(Arc::new(MemoryStore::new())), weather)
+    bench(Database::Memory(Arc::new(MemoryStore::new())), weather)
 }
 
 pub(crate) fn on_sqlite() -> Option<Arc<dyn Bench>> {
     let directory = tempfile::tempdir().expect("a directory for the database");
-    EmbeddedBench::new(Database::Sqlite(directory), Adverse::default())
+    bench(Database::Sqlite(directory), Adverse::default())
 }
 
 /// In a schema of its own.
@@ -70,7 +68,7 @@ pub(crate) fn on_postgres() -> Option<Arc<dyn Bench>> {
         return None;
     };
     let schema = format!("conformance_{}", clock::uuid_v7().simple());
-    EmbeddedBench::new(Database::Postgres { url, schema }, Adverse::default())
+    bench(Database::Postgres { url, schema }, Adverse::default())
 }
 
 #[async_trait]

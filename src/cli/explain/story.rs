@@ -73,7 +73,7 @@ impl Story {
         };
         let letter = |l: &DeadLetter| json!({ "consumer": l.key.consumer, "state": l.state, "reason": l.reason, "error": l.error, "attempt": l.key.attempt, "count": l.count, "last_at": l.last_at });
         let outbox = |entries: &[OutboxEntry]| -> Vec<Value> {
-            let entry = |e: &OutboxEntry| json!({ "destination": e.row.destination.to_string(), "purpose": e.row.purpose, "due": e.row.due, "tries": e.tries, "problem": e.problem, "id": e.row.envelope.id, "type": e.row.envelope.ty, "attempt": e.row.envelope.hop.attempt });
+            let entry = |e: &OutboxEntry| json!({ "destination": e.row.destination.to_string(), "purpose": e.row.purpose, "due": not_before(e), "tries": e.tries, "problem": e.problem, "id": e.row.envelope.id, "type": e.row.envelope.ty, "attempt": e.row.envelope.hop.attempt });
             entries.iter().map(entry).collect()
         };
         json!({
@@ -93,12 +93,16 @@ fn state(history: &History, now: DateTime<Utc>) -> (&'static str, String) {
     let on_its_way = |purpose| history.outbox.iter().find(|entry| entry.row.purpose == purpose);
     if let Some(entry) = on_its_way(Purpose::Retry) {
         let why = entry.row.envelope.hop.reason.as_ref().map(|why| format!(", after {why}")).unwrap_or_default();
-        return ("retrying", format!("attempt {} {}{why}", entry.row.envelope.hop.attempt, due(entry.row.due, now)));
+        return (
+            "retrying",
+            format!("attempt {} {}{why}", entry.row.envelope.hop.attempt, due(not_before(entry), now)),
+        );
     }
     if on_its_way(Purpose::Replay).is_some() {
         return ("waiting", "to run again".into());
     }
-    if let Some(entry) = history.outbox.first() {
+    // The copy of a letter is no sign of life.
+    if let Some(entry) = history.outbox.iter().find(|entry| entry.row.purpose != Purpose::Dead) {
         return ("waiting", waits_for(entry, now));
     }
     if let Some(letter) = letter(LetterState::Dead) {
@@ -147,8 +151,13 @@ fn due(at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> String {
     }
 }
 
+/// The row waits in the outbox until then, or the broker keeps the message.
+fn not_before(entry: &OutboxEntry) -> Option<DateTime<Utc>> {
+    entry.row.due.or(entry.row.envelope.hop.due)
+}
+
 fn waits_for(entry: &OutboxEntry, now: DateTime<Utc>) -> String {
-    match (&entry.problem, entry.row.due) {
+    match (&entry.problem, not_before(entry)) {
         (Some(problem), _) => format!("tried {} times: {problem}", entry.tries),
         (None, Some(at)) if at > now => format!("until {} ({})", clock_time(at), distance(at, now)),
         _ => "for a worker".into(),
@@ -228,7 +237,7 @@ fn next(id: &str, state: &str, history: &History, now: DateTime<Utc>) -> Vec<Str
     let mut next: Vec<String> =
         history.outbox.iter().chain(&history.caused_outbox).map(|entry| leaves(id, entry, now)).collect();
     let (bin, open) = (binary_name(), history.letters.iter().any(|letter| letter.state == LetterState::Dead));
-    if next.is_empty() && state == "dead" && open {
+    if state == "dead" && open {
         next.push(format!("nothing by itself; {bin} dead replay ID runs it again,"));
         next.push(format!("{bin} dead discard ID --reason WHY gives it up"));
     } else if next.is_empty()
@@ -248,10 +257,10 @@ fn leaves(id: &str, entry: &OutboxEntry, now: DateTime<Utc>) -> String {
         _ if envelope.id != id => format!("its {} ({}) goes", envelope.ty, envelope.id),
         Purpose::Retry | Purpose::Replay => format!("attempt {} goes", envelope.hop.attempt),
         Purpose::Message | Purpose::Reply => "it goes".into(),
-        Purpose::Dead => "a copy of its letter goes".into(),
+        Purpose::Dead => "a copy of it goes".into(),
     };
     let to = entry.row.destination.to_string().replacen(':', " ", 1);
-    let when = match entry.row.due {
+    let when = match not_before(entry) {
         Some(at) if at > now => format!(" at {} ({})", clock_time(at), distance(at, now)),
         _ => ", as soon as a worker takes it".into(),
     };

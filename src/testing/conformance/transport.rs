@@ -67,6 +67,7 @@ cases! {
     receiving:
         receive_is_cancel_safe
         no_more_comes_than_there_is_room_for
+        a_receive_that_waits_is_woken
         a_receive_waits_for_one_and_not_for_many
         without_a_receiver_little_is_held_and_nothing_is_lost;
     publishing:
@@ -101,6 +102,7 @@ cases! {
         bytes_that_are_no_message_become_one_letter
         the_same_id_with_another_payload_is_dead_beside_the_first
         a_letter_that_is_replayed_is_done
+        a_dead_message_has_a_copy_in_the_dead_letter_channel
         what_waits_for_a_newer_build_is_driven_again_by_it;
     working:
         each_command_has_one_effect

@@ -184,6 +184,35 @@ pub(super) async fn a_letter_that_is_replayed_is_done(on: Subject) {
     worker.shutdown().await;
 }
 
+pub(super) async fn a_dead_message_has_a_copy_in_the_dead_letter_channel(on: Subject) {
+    if !on.promises().dead_letter_channel {
+        return;
+    }
+    let service = Service::new(on).await;
+    let worker = service.start().await;
+    let sent = [command("no", "no"), Envelope { data: "7".into(), ..command("odd", "do") }];
+    service.send(sent.to_vec()).await;
+    let (queue, mut copies) = (service.queue(), Vec::new());
+    eventually(&*service.on.bench, "both are dead and copied", async || {
+        let dead = service.store.counts().await.expect("rows can be counted").dead;
+        match service.on.bench.dead_letters(&queue).await {
+            Some(letters) => copies.extend(letters),
+            None => return (dead == 2).then_some(()), // nobody can look
+        }
+        (dead == 2 && copies.len() >= 2).then_some(())
+    })
+    .await;
+    let copies: Vec<_> = copies.iter().map(|raw| wire::parse(raw, &queue.channel).expect("a message")).collect();
+    for copy in &copies {
+        let original = sent.iter().find(|e| e.id == copy.id).expect("one of these");
+        assert_eq!((&copy.data, copy.time, copy.hop.attempt), (&original.data, original.time, 1));
+        let why = if copy.data == "7" { "invalid_payload: invalid payload at" } else { "permanent: it cannot be" };
+        assert!(copy.hop.reason.as_ref().is_some_and(|reason| reason.starts_with(why)), "{:?}", copy.hop);
+        assert_eq!(copy.hop.origin.as_deref(), Some(&*queue.channel));
+    }
+    worker.shutdown().await;
+}
+
 /// [`Act`], a year later.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 struct NewerAct {

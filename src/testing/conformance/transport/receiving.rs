@@ -48,6 +48,18 @@ pub(super) async fn no_more_comes_than_there_is_room_for(on: Subject) {
     ear.hears_nothing().await;
 }
 
+pub(super) async fn a_receive_that_waits_is_woken(on: Subject) {
+    let queue = on.queue("woken").await;
+    let mut ear = on.listen(&queue).await;
+    ear.hears_nothing().await;
+    for sent in messages(5) {
+        let sent = std::slice::from_ref(&sent);
+        let (heard, ()) = tokio::join!(ear.take(1), on.send(&queue, sent));
+        assert_each_once(sent, &heard);
+        heard.into_iter().for_each(Heard::ack);
+    }
+}
+
 pub(super) async fn a_receive_waits_for_one_and_not_for_many(on: Subject) {
     let queue = on.queue("eager").await;
     let mut ear = on.listen(&queue).await;
@@ -68,7 +80,7 @@ pub(super) async fn without_a_receiver_little_is_held_and_nothing_is_lost(on: Su
         true => Destination::Subscription(queue.name.clone()),
         false => Destination::Channel(queue.channel.clone()),
     };
-    let publishing = {
+    let mut publishing = {
         let (on, to, sent) = (on.clone(), to, sent.clone());
         tokio::spawn(async move {
             for batch in sent.chunks(250) {
@@ -88,6 +100,12 @@ pub(super) async fn without_a_receiver_little_is_held_and_nothing_is_lost(on: Su
         }
     })
     .await;
+    if on.promises().keeps_rows {
+        // The memory that holds them is this process' own.
+        let waits = tokio::time::timeout(on.bench.quiet(), &mut publishing).await.is_err();
+        let depth = transport.depth(&queue.name).await.expect("a depth is answered");
+        assert!(waits && depth.ready.unwrap_or_default() as usize <= most, "{depth:?} held, and {most} are the most");
+    }
     // Settled as it comes: a broker may bound what one consumer has unsettled.
     let mut came = Vec::new();
     while came.len() < sent.len() {
