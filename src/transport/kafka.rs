@@ -29,11 +29,12 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
     error::{KafkaError, KafkaResult},
 };
+use start::Lost;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -160,7 +161,7 @@ pub struct Kafka {
     running: Mutex<Vec<Running>>,
     /// The channel of each subscription, for its depth.
     channels: Mutex<HashMap<Arc<str>, Arc<str>>>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Lost>,
     closed: AtomicBool,
 }
 
@@ -193,7 +194,7 @@ impl Kafka {
 
     /// Records that were deleted before this process' groups handled them.
     pub fn lost_records(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.lost.records()
     }
 
     fn start(

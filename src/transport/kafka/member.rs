@@ -11,7 +11,8 @@ use super::{
     group::Notes,
     inbound::{Inbound, Item, Stage, Wake},
     partition::Name,
-    record, start,
+    record,
+    start::{self, Lost},
 };
 use crate::{
     clock::{self, Instant},
@@ -24,11 +25,7 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use slot::Slot;
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use tracing::{debug, warn};
 
 /// The longest nap: a wake-up that the client lost is made good after it.
@@ -56,7 +53,7 @@ pub(super) struct Member {
     inbound: Arc<Inbound>,
     wake: Arc<Wake>,
     options: Arc<Options>,
-    lost: Arc<AtomicU64>,
+    lost: Arc<Lost>,
     slots: HashMap<Arc<str>, HashMap<i32, Slot>>,
     /// Assigned by the broker, not begun.
     arriving: Option<Vec<Name>>,
@@ -81,7 +78,7 @@ impl Member {
         inbound: Arc<Inbound>,
         wake: Arc<Wake>,
         options: Arc<Options>,
-        lost: Arc<AtomicU64>,
+        lost: Arc<Lost>,
     ) -> Self {
         let now = clock::instant();
         Self {

@@ -11,17 +11,36 @@ use rdkafka::{
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, KafkaResult},
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 /// How long the broker may take for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Records that were deleted before they were handled: from the first up to, without, the last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Gap {
     pub(super) name: Name,
     pub(super) from: i64,
     pub(super) to: i64,
+}
+
+/// All gaps that this process met, each once.
+#[derive(Debug, Default)]
+pub(super) struct Lost(Mutex<HashSet<Gap>>);
+
+impl Lost {
+    pub(super) fn note(&self, gap: &Gap) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(gap.clone());
+    }
+
+    pub(super) fn records(&self) -> u64 {
+        let gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gaps.iter().map(|gap| u64::try_from(gap.to - gap.from).unwrap_or_default()).sum()
+    }
 }
 
 /// Where one partition begins.
@@ -42,7 +61,7 @@ struct Log {
     end: i64,
 }
 
-/// Asks the broker where each of these begins, and commits it: whoever comes after us finds that we began.
+/// Asks the broker where each of these begins.
 pub(super) fn starts(consumer: &BaseConsumer<Notes>, names: &[Name]) -> KafkaResult<Vec<Start>> {
     let committed = committed(consumer, names)?;
     let mut starts = Vec::with_capacity(names.len());
@@ -50,17 +69,19 @@ pub(super) fn starts(consumer: &BaseConsumer<Notes>, names: &[Name]) -> KafkaRes
         let (first, end) = consumer.fetch_watermarks(&name.topic, name.number, PATIENCE)?;
         starts.push(start(name, committed.get(name).cloned(), Log { first, end }));
     }
+    Ok(starts)
+}
+
+/// Commits where these begin: whoever comes after us finds that we began.
+pub(super) fn begin(consumer: &BaseConsumer<Notes>, starts: &[Start]) -> KafkaResult<()> {
     let mut list = TopicPartitionList::new();
-    for start in &starts {
+    for start in starts {
         let mark = Mark::open(start.offset);
         if start.committed.as_ref() != Some(&mark) {
             add(&mut list, &start.name, &mark)?;
         }
     }
-    if list.count() > 0 {
-        consumer.commit(&list, CommitMode::Sync)?;
-    }
-    Ok(starts)
+    if list.count() > 0 { consumer.commit(&list, CommitMode::Sync) } else { Ok(()) }
 }
 
 /// Adds an offset to what is committed.

@@ -5,7 +5,7 @@ use super::{
         OnLost,
         group::Change,
         partition::{Name, Partition},
-        start::{self, Gap, GapError, PATIENCE},
+        start::{self, Gap, GapError},
     },
     Drain, Member,
     slot::Slot,
@@ -14,8 +14,9 @@ use crate::{clock, transport::TransportError};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer},
+    error::KafkaError,
 };
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
 impl Member {
@@ -28,10 +29,20 @@ impl Member {
         };
         for gap in gaps {
             self.report(&gap)?;
-            let Gap { name, to, .. } = gap;
-            if let Err(error) = self.consumer.seek(&name.topic, name.number, Offset::Offset(to), PATIENCE) {
-                return Err(TransportError::Away(format!("{name} could not go on: {error}")));
-            }
+            self.go_on_at(&gap.name, gap.to)?;
+        }
+        Ok(())
+    }
+
+    /// A partition whose offset was refused takes no seek: it is given back to the client as if it came now.
+    fn go_on_at(&mut self, name: &Name, offset: i64) -> Result<(), TransportError> {
+        let failed = |error: KafkaError| TransportError::Away(format!("{name} could not go on: {error}"));
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&name.topic, name.number).set_offset(Offset::Offset(offset)).map_err(failed)?;
+        self.consumer.incremental_unassign(&list).map_err(failed)?;
+        self.consumer.incremental_assign(&list).map_err(failed)?;
+        if let Some(slot) = self.slots.get_mut(&name.topic).and_then(|topic| topic.get_mut(&name.number)) {
+            slot.paused = false; // what is assigned anew runs
         }
         Ok(())
     }
@@ -39,8 +50,7 @@ impl Member {
     /// Loud, counted, and by the config's word the end.
     fn report(&self, gap: &Gap) -> Result<(), TransportError> {
         let Gap { name: Name { topic, number }, from, to } = gap;
-        let count = u64::try_from(to - from).unwrap_or_default();
-        self.lost.fetch_add(count, Ordering::Relaxed);
+        self.lost.note(gap);
         let text = format!("records {from}–{} of p{number} are gone", to - 1);
         error!(topic = %topic, partition = number, from, to, "{text}: they were deleted before this group handled them");
         match self.options.on_lost {
@@ -72,7 +82,15 @@ impl Member {
     /// Begins with what was assigned, once the broker has said where.
     fn arrive(&mut self) -> Result<(), TransportError> {
         let Some(names) = self.arriving.take_if(|_| self.next_try <= clock::instant()) else { return Ok(()) };
-        let starts = match start::starts(&self.consumer, &names) {
+        let asked = start::starts(&self.consumer, &names);
+        if self.options.on_lost == OnLost::Stop
+            && let Ok(starts) = &asked
+        {
+            // Before anything is committed: a commit beyond the gap would be a decision.
+            starts.iter().filter_map(|start| start.gap.as_ref()).try_for_each(|gap| self.report(gap))?;
+        }
+        let begun = asked.and_then(|starts| start::begin(&self.consumer, &starts).map(|()| starts));
+        let starts = match begun {
             Ok(starts) => starts,
             Err(error) => {
                 self.tell(&error);
