@@ -84,7 +84,8 @@ impl Bed {
 }
 
 fn message(destination: &Destination, size: usize) -> Sending {
-    let envelope = Envelope::new("demo.Do", "/test", format!("\"{}\"", "x".repeat(size)));
+    let mut envelope = Envelope::new("demo.Do", "/test", format!("\"{}\"", "x".repeat(size)));
+    envelope.partition_key = Some(envelope.id.clone()); // all over the partitions
     let row = OutboxRow {
         seq: pitcrew::clock::uuid_v7(),
         destination: destination.clone(),

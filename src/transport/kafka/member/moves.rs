@@ -169,10 +169,12 @@ impl Member {
                 debug!(%error, partition = %slot.partition.name, "no offset to commit");
             }
         }
-        if tell
-            && list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
-        {
+        if !tell || list.count() == 0 {
+            return;
+        }
+        // To the client first: as it lets a partition go it commits what it was told last, an older offset over this one.
+        let told = self.consumer.store_offsets(&list);
+        if let Err(error) = told.and_then(|()| self.consumer.commit(&list, CommitMode::Sync)) {
             warn!(%error, "the last offsets were not committed; the inbox knows what was done");
         }
     }
