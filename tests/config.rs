@@ -661,7 +661,7 @@ mod generated {
             |(
                 (declare, group_protocol, on_lost),
                 (partitions, retry_partitions, replication),
-                retention,
+                topic_retention,
                 session_timeout,
             )| {
                 KafkaConfig {
