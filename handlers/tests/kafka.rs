@@ -69,7 +69,7 @@ impl Shop {
         for mut command in commands(WAVE, 7) {
             command.brief_id = format!("{}-{}", command.brief_id, self.sent.len() / WAVE);
             let envelope = Envelope::of(&command, "/shop").unwrap();
-            if self.sent.note(&envelope) % 10 == 0 {
+            if self.sent.note(&envelope).is_multiple_of(10) {
                 envelopes.push(envelope.clone());
                 self.sent.duplicates += 1;
             }

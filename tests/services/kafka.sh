@@ -166,7 +166,7 @@ group.initial.rebalance.delay.ms=0
 group.consumer.min.session.timeout.ms=3000
 group.consumer.session.timeout.ms=6000
 group.consumer.min.heartbeat.interval.ms=500
-group.consumer.heartbeat.interval.ms=1000
+group.consumer.heartbeat.interval.ms=500
 auto.create.topics.enable=false
 log.retention.check.interval.ms=1000
 PROPERTIES
