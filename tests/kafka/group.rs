@@ -68,7 +68,8 @@ async fn what_runs_when_partitions_move_may_end_and_what_outlives_the_drain_come
             () = pitcrew::testing::poll_pause() => {}
         }
     }
-    (came.sort(), expected.sort());
+    came.sort();
+    expected.sort();
     assert_eq!(came, expected);
     is_quiet(&mut *first).await;
     is_quiet(&mut *second).await;
