@@ -137,3 +137,18 @@ fn its_health_check_asks_where_the_container_itself_can_reach() {
     let advertised = kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"].as_str().unwrap_or_default();
     assert!(advertised.ends_with(&format!("INTERNAL://{asked}")), "{asked} is not in {advertised}");
 }
+
+#[test]
+fn rabbitmq_is_what_the_tests_connect_to_and_keeps_its_queues() {
+    let compose = compose();
+    let rabbitmq = &compose["services"]["rabbitmq"];
+    assert_eq!(strings(&rabbitmq["ports"]), ["127.0.0.1:${PITCREW_RABBITMQ_PORT:-5672}:5672"]);
+    assert_eq!(rabbitmq["environment"]["RABBITMQ_DEFAULT_USER"].as_str(), Some("pitcrew"));
+    assert_eq!(
+        rabbitmq["environment"]["RABBITMQ_DEFAULT_PASS"].as_str(),
+        Some("${PITCREW_RABBITMQ_PASSWORD:-pitcrew}")
+    );
+    assert_eq!(strings(&rabbitmq["volumes"]), ["rabbitmq:/var/lib/rabbitmq"]);
+    assert!(names(&compose["volumes"]).contains(&"rabbitmq"), "its volume is not declared");
+    assert!(rabbitmq["hostname"].as_str().is_some(), "the folder of its data has the host's name in it");
+}

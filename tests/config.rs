@@ -476,7 +476,6 @@ fn settings_that_do_not_go_together_are_problems_with_a_fix() {
         [store.retention] inbox: the inbox is kept in days; set it to at least 1 day, for example "14d"
         [worker] batch: with 0 nothing is ever committed; set it to 1 or more
         [worker] in_flight_bytes: it is smaller than payload_limit: the largest messages could never be received; raise it to a multiple of payload_limit
-        [transport.a] kind: this build has no transport `rabbitmq` yet; set kind to "embedded" and leave url away
         [transport.b] url: there is none; set it, for example to "kafka://host:9092"
         [transport.c] url: kind is `embedded` and url is an address of `rabbitmq`; leave kind away: the url says it
         [transport.d.kafka] partitions: a topic has at least one; set it to 1 or more
@@ -540,6 +539,8 @@ fn the_reference_file_names_every_key_with_its_default() {
     let example =
         HandlerConfig { deadline: Some(deadline), concurrency: Some(concurrency), ..HandlerConfig::default() };
     expected.handlers.insert(handler.into(), example);
+    let broker = expected.transport.get_mut("default").unwrap();
+    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into()); // the default is the system's, which has no name
     assert_eq!(config, expected);
 
     // A key that the file forgot would have its default all the same, so the file itself is asked for each.
@@ -656,16 +657,15 @@ mod generated {
 
     fn kafka() -> impl Strategy<Value = KafkaConfig> {
         let counts = (0_usize..=1_000_000, 0_usize..=1_000_000, 0_usize..=1_000_000);
-        let choices = (any::<bool>(), select(GroupProtocol::ALL), select(OnLost::ALL));
+        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL));
         (choices, counts, a_duration(), a_duration()).prop_map(
             |(
-                (declare, group_protocol, on_lost),
+                (group_protocol, on_lost),
                 (partitions, retry_partitions, replication),
                 topic_retention,
                 session_timeout,
             )| {
                 KafkaConfig {
-                    declare,
                     partitions,
                     retry_partitions,
                     replication,
@@ -686,12 +686,13 @@ mod generated {
             "kafka://[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
-        (url, select(TransportKind::ALL), kafka()).prop_map(|(url, kind, kafka)| TransportConfig {
-            // A section of kind embedded with another url is a problem for `check`; it loads as well.
-            kind,
-            url,
-            kafka,
-        })
+        let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
+        (url, select(TransportKind::ALL), any::<bool>(), ca_file, kafka()).prop_map(
+            |(url, kind, declare, ca_file, kafka)| {
+                // A section of kind embedded with another url is a problem for `check`; it loads as well.
+                TransportConfig { kind, url, declare, ca_file, kafka }
+            },
+        )
     }
 
     fn store() -> impl Strategy<Value = StoreConfig> {

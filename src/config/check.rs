@@ -16,6 +16,8 @@ const BUILT: &[TransportKind] = &[
     TransportKind::Embedded,
     #[cfg(feature = "kafka")]
     TransportKind::Kafka,
+    #[cfg(feature = "rabbitmq")]
+    TransportKind::Rabbitmq,
 ];
 
 /// Something that a start refuses.

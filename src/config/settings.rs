@@ -1,6 +1,7 @@
 //! The settings with their defaults: plain data, one struct a section of `config/pitcrew.toml`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -24,13 +25,24 @@ pub struct TransportConfig {
     pub kind: TransportKind,
     /// Where the broker is.
     pub url: BrokerUrl,
+    /// Whether what is missing on the broker is made at the start, or only verified.
+    pub declare: bool,
+    /// A PEM file with the certificates that the broker's may be signed by, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// What is particular to Kafka.
     pub kafka: KafkaConfig,
 }
 
 impl Default for TransportConfig {
     fn default() -> Self {
-        TransportConfig { kind: TransportKind::Embedded, url: BrokerUrl::Embedded, kafka: KafkaConfig::default() }
+        TransportConfig {
+            kind: TransportKind::Embedded,
+            url: BrokerUrl::Embedded,
+            declare: true,
+            ca_file: None,
+            kafka: KafkaConfig::default(),
+        }
     }
 }
 
@@ -38,8 +50,6 @@ impl Default for TransportConfig {
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaConfig {
-    /// Whether missing topics are made; else a start without them is refused.
-    pub declare: bool,
     /// Partitions of a channel's topic that is made.
     #[serde(deserialize_with = "units::count")]
     pub partitions: usize,
@@ -64,7 +74,6 @@ pub struct KafkaConfig {
 impl Default for KafkaConfig {
     fn default() -> Self {
         KafkaConfig {
-            declare: true,
             partitions: 6,
             retry_partitions: 1,
             replication: 0,

@@ -11,6 +11,7 @@ mod errors;
 mod housekeeping;
 mod inbox;
 mod letters;
+mod lines;
 mod open;
 mod operation;
 mod operators;
@@ -24,6 +25,7 @@ mod workers;
 use super::*;
 use days::Days;
 use errors::Sure;
+use lines::Lines;
 use sql::Sql;
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -65,7 +67,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct PostgresStore {
     sql: Sql,
-    commits: PgPool,
+    commits: Lines,
     other: PgPool,
     address: PgConnectOptions,
     days: Days,
@@ -87,15 +89,16 @@ impl PostgresStore {
             .application_name(&options.application_name)
             .options([("default_transaction_isolation", "read committed")]);
         reach(&address).await?;
-        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(2 * CONNECT_TIMEOUT);
         // The rest: a plan made while the tables are new and small must not scan them for as long as it is cached.
         let settings = [("lock_timeout", "250ms"), ("enable_seqscan", "off"), ("jit", "off")];
         let commits = address.clone().options(settings);
         Ok(Self {
             sql,
-            // Tested by its `begin`, which may fail without harm, and not by a round trip more before each commit.
-            commits: pool(options.commit_connections).test_before_acquire(false).connect_lazy_with(commits),
-            other: pool(options.other_connections).connect_lazy_with(address.clone()),
+            commits: Lines::new(commits, options.commit_connections),
+            other: PgPoolOptions::new()
+                .max_connections(options.other_connections)
+                .acquire_timeout(2 * CONNECT_TIMEOUT)
+                .connect_lazy_with(address.clone()),
             address,
             days: Days::new(),
             builds: RwLock::default(),

@@ -358,4 +358,9 @@ impl Consumer for Listener {
     async fn receive(&mut self, room: Room) -> Result<Vec<Delivery>, TransportError> {
         self.0.receive(room).await
     }
+
+    /// The members leave their groups at once: what is held comes again, here or to a neighbour.
+    async fn hand_back(self: Box<Self>) {
+        self.0.enter(Stage::Closing);
+    }
 }

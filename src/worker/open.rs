@@ -1,7 +1,9 @@
 //! Opens what the config names.
 
+#[cfg(feature = "rabbitmq")]
+use crate::transport::rabbitmq;
 use crate::{
-    config::{BrokerUrl, Config, Name, StoreUrl},
+    config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
     store::{
         Store,
         memory::MemoryStore,
@@ -15,7 +17,7 @@ use crate::{
     config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
     transport::kafka::{self, Kafka},
 };
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use std::sync::Arc;
 
 /// A store, with the right to be the one worker on it where there can be only one.
@@ -57,29 +59,47 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
     })
 }
 
-/// Opens the default transport of `config`.
+/// Opens the default transport of `config`. No connection is made yet.
 ///
 /// # Errors
-/// This build does not have it.
+/// This build does not have it, or a file that it needs cannot be read.
 pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     let name: Name = "default".parse().context("the default transport's name")?;
     let transport = config.transport.get(&name).cloned().unwrap_or_default();
     match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
         #[cfg(feature = "kafka")]
-        BrokerUrl::Kafka(url) => Ok(Arc::new(Kafka::new(kafka(config, &transport.kafka, url.expose())))),
+        BrokerUrl::Kafka(url) => {
+            Ok(Arc::new(Kafka::new(kafka(config, transport.declare, &transport.kafka, url.expose()))))
+        }
         #[cfg(not(feature = "kafka"))]
-        BrokerUrl::Kafka(_) => bail!("this build speaks no Kafka: build it with --features kafka"),
-        BrokerUrl::Amqp(_) => bail!("this build speaks no AMQP: start with --broker embedded"),
+        BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
+        #[cfg(feature = "rabbitmq")]
+        BrokerUrl::Amqp(url) => {
+            let ca = |path: &std::path::PathBuf| {
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("reading {}, [transport.default] ca_file", path.display()))
+            };
+            let options = rabbitmq::Options {
+                name: config.service.as_str().into(),
+                declare: transport.declare,
+                ca: transport.ca_file.as_ref().map(ca).transpose()?,
+                concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
+                default_concurrency: ChannelConfig::default().concurrency,
+            };
+            Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), options)?))
+        }
+        #[cfg(not(feature = "rabbitmq"))]
+        BrokerUrl::Amqp(_) => anyhow::bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
     }
 }
 
 #[cfg(feature = "kafka")]
-fn kafka(config: &Config, settings: &KafkaConfig, url: &str) -> kafka::Options {
+fn kafka(config: &Config, declare: bool, settings: &KafkaConfig, url: &str) -> kafka::Options {
     let brokers = url.strip_prefix("kafka://").unwrap_or(url);
     let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
     kafka::Options {
-        declare: settings.declare,
+        declare,
         partitions: settings.partitions,
         retry_partitions: settings.retry_partitions,
         replication: if replication == 0 { -1 } else { replication },

@@ -55,7 +55,7 @@ pub(super) async fn declare(options: &Options, endpoints: &Endpoints) -> Result<
     } else if !missing.is_empty() {
         let names: Vec<&str> = missing.keys().copied().collect();
         return Err(TransportError::Unfit(format!(
-            "topics are missing: {}; make them, or set the transport's kafka.declare = true",
+            "topics are missing: {}; make them, or set the transport's declare = true",
             names.join(", ")
         )));
     }
