@@ -55,7 +55,7 @@ pub struct Globals {
     /// Read pitcrew.NAME.toml beside it as well
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub profile: Option<String>,
-    /// The broker: embedded or amqp://USER:PASSWORD@HOST:5672/VHOST
+    /// The broker: embedded, amqp://USER:PASSWORD@HOST:5672/VHOST or kafka://HOST:PORT,HOST:PORT
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub broker: Option<String>,
     /// The database: sqlite:PATH or postgres://USER@HOST/DATABASE

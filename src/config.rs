@@ -30,9 +30,11 @@ pub use explain::{ConfigError, Finding, Place};
 pub use name::{ChannelName, Name, NameError};
 pub use routing::RouteError;
 pub use secret::Secret;
-pub use settings::{ChannelConfig, HandlerConfig, Retention, RetryPolicy, StoreConfig, TransportConfig, WorkerConfig};
+pub use settings::{
+    ChannelConfig, HandlerConfig, KafkaConfig, Retention, RetryPolicy, StoreConfig, TransportConfig, WorkerConfig,
+};
 pub use units::{format_duration, format_size, parse_duration, parse_size};
-pub use words::{Dedup, Guarantees, Ordering, TooOld, TransportKind, Unrouted};
+pub use words::{Dedup, GroupProtocol, Guarantees, OnLost, Ordering, TooOld, TransportKind, Unrouted};
 
 /// All settings of a service.
 ///

@@ -4,6 +4,8 @@
 //! declared in [`Promises`], never asked by name.
 
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 

@@ -114,6 +114,31 @@ fn its_health_check_does_not_take_the_initialising_server_for_the_real_one() {
 }
 
 #[test]
+fn kafka_is_what_the_tests_connect_to() {
+    let compose = compose();
+    let kafka = &compose["services"]["kafka"];
+    assert_eq!(strings(&kafka["ports"]), ["127.0.0.1:${PITCREW_KAFKA_PORT:-9092}:9092"]);
+    let environment = &kafka["environment"];
+    let advertised = environment["KAFKA_ADVERTISED_LISTENERS"].as_str().unwrap_or_default();
+    let told = "PLAINTEXT://127.0.0.1:${PITCREW_KAFKA_PORT:-9092},";
+    assert!(advertised.starts_with(told), "a client is told to go to {advertised}, which is not the port outside");
+    assert_eq!(environment["KAFKA_AUTO_CREATE_TOPICS_ENABLE"].as_str(), Some("false"), "a typo would make a topic");
+    assert_eq!(strings(&kafka["volumes"]), ["kafka:/var/lib/kafka/data"]);
+    assert_eq!(environment["KAFKA_LOG_DIRS"].as_str(), Some("/var/lib/kafka/data"));
+    assert!(names(&compose["volumes"]).contains(&"kafka"), "its volume is not declared");
+}
+
+#[test]
+fn its_health_check_asks_where_the_container_itself_can_reach() {
+    let compose = compose();
+    let kafka = &compose["services"]["kafka"];
+    let test = strings(&kafka["healthcheck"]["test"]);
+    let asked = test.last().copied().unwrap_or_default();
+    let advertised = kafka["environment"]["KAFKA_ADVERTISED_LISTENERS"].as_str().unwrap_or_default();
+    assert!(advertised.ends_with(&format!("INTERNAL://{asked}")), "{asked} is not in {advertised}");
+}
+
+#[test]
 fn rabbitmq_is_what_the_tests_connect_to_and_keeps_its_queues() {
     let compose = compose();
     let rabbitmq = &compose["services"]["rabbitmq"];

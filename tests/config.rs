@@ -197,7 +197,9 @@ fn variables_of_kubernetes_are_no_settings() {
 #[test]
 fn variables_of_the_test_command_are_no_settings() {
     let mut case = case();
-    for name in ["PITCREW_ALL", "PITCREW_ONLY", "PITCREW_REQUIRE", "PITCREW_POSTGRES_URL", "PITCREW_FAULT"] {
+    for name in
+        ["PITCREW_ALL", "PITCREW_ONLY", "PITCREW_REQUIRE", "PITCREW_POSTGRES_URL", "PITCREW_KAFKA_URL", "PITCREW_FAULT"]
+    {
         case = case.env(name, "1");
     }
     assert_eq!(case.loads(), Config::default());
@@ -454,6 +456,9 @@ fn settings_that_do_not_go_together_are_problems_with_a_fix() {
         [transport.c]
         kind = "embedded"
         url = "amqp://host"
+        [transport.d]
+        url = "kafka://host"
+        kafka = { partitions = 0, session_timeout = "5s" }
         [channel.x]
         transport = "defualt"
         concurrency = 0
@@ -471,9 +476,10 @@ fn settings_that_do_not_go_together_are_problems_with_a_fix() {
         [store.retention] inbox: the inbox is kept in days; set it to at least 1 day, for example "14d"
         [worker] batch: with 0 nothing is ever committed; set it to 1 or more
         [worker] in_flight_bytes: it is smaller than payload_limit: the largest messages could never be received; raise it to a multiple of payload_limit
-        [transport.b] kind: this build has no transport `kafka` yet; set kind to "embedded" and leave url away
         [transport.b] url: there is none; set it, for example to "kafka://host:9092"
         [transport.c] url: kind is `embedded` and url is an address of `rabbitmq`; leave kind away: the url says it
+        [transport.d.kafka] partitions: a topic has at least one; set it to 1 or more
+        [transport.d.kafka] session_timeout: 5s is less than a broker takes by default; set it to at least 6s, or lower the broker's group.min.session.timeout.ms
         [channel.x] concurrency: with 0 nothing is ever handled; set it to 1 or more
         [channel.x] deadline: 1741s and 1m for wait and commit are more than the broker's 30m for an ack: it would deliver again while the handler runs; lower it to 29m or less, or raise the broker's ack timeout and [worker] ack_timeout with it
         [channel.x] transport: there is no transport `defualt`; did you mean `default`?
@@ -579,7 +585,8 @@ fn every_setting_of_the_reference_file_has_a_comment_above_it() {
 mod generated {
     use super::*;
     use pitcrew::config::{
-        BrokerUrl, Name, Retention, RetryPolicy, Secret, StoreConfig, TooOld, TransportConfig, Unrouted, WorkerConfig,
+        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Secret, StoreConfig, TooOld,
+        TransportConfig, Unrouted, WorkerConfig,
     };
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
@@ -648,6 +655,29 @@ mod generated {
         )
     }
 
+    fn kafka() -> impl Strategy<Value = KafkaConfig> {
+        let counts = (0_usize..=1_000_000, 0_usize..=1_000_000, 0_usize..=1_000_000);
+        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL));
+        (choices, counts, a_duration(), a_duration()).prop_map(
+            |(
+                (group_protocol, on_lost),
+                (partitions, retry_partitions, replication),
+                topic_retention,
+                session_timeout,
+            )| {
+                KafkaConfig {
+                    partitions,
+                    retry_partitions,
+                    replication,
+                    topic_retention,
+                    group_protocol,
+                    session_timeout,
+                    on_lost,
+                }
+            },
+        )
+    }
+
     fn transport() -> impl Strategy<Value = TransportConfig> {
         let url = prop_oneof![
             Just(BrokerUrl::Embedded),
@@ -657,10 +687,12 @@ mod generated {
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
         let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
-        (url, select(TransportKind::ALL), any::<bool>(), ca_file).prop_map(|(url, kind, declare, ca_file)| {
-            // A section of kind embedded with another url is a problem for `check`; it loads as well.
-            TransportConfig { kind, url, declare, ca_file }
-        })
+        (url, select(TransportKind::ALL), any::<bool>(), ca_file, kafka()).prop_map(
+            |(url, kind, declare, ca_file, kafka)| {
+                // A section of kind embedded with another url is a problem for `check`; it loads as well.
+                TransportConfig { kind, url, declare, ca_file, kafka }
+            },
+        )
     }
 
     fn store() -> impl Strategy<Value = StoreConfig> {

@@ -4,6 +4,9 @@
 
 #[path = "transport/embedded.rs"]
 mod embedded;
+#[cfg(feature = "kafka")]
+#[path = "transport/kafka.rs"]
+mod kafka;
 #[cfg(feature = "rabbitmq")]
 #[path = "transport/rabbitmq.rs"]
 mod rabbitmq;
@@ -164,4 +167,30 @@ mod embedded_in_foul_weather {
         a_worker_that_joins_or_leaves_changes_nothing
         an_outbox_row_goes_last
     }
+}
+
+#[cfg(feature = "kafka")]
+mod bare_kafka {
+    bare!(crate::kafka::classic);
+}
+
+#[cfg(feature = "kafka")]
+mod bare_kafka_broker_side {
+    fn bench() -> Option<std::sync::Arc<dyn pitcrew::testing::conformance::transport::Bench>> {
+        crate::kafka::with_all(crate::kafka::broker_side)
+    }
+    bare!(self::bench);
+}
+
+#[cfg(feature = "kafka")]
+mod kafka_on_postgres {
+    working!(crate::kafka::on_postgres);
+}
+
+#[cfg(feature = "kafka")]
+mod kafka_on_sqlite {
+    fn bench() -> Option<std::sync::Arc<dyn pitcrew::testing::conformance::transport::Bench>> {
+        crate::kafka::with_all(crate::kafka::on_sqlite)
+    }
+    working!(self::bench);
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::explain::{self, header};
 use super::units::format_duration;
-use super::words::{Guarantees, TransportKind};
-use super::{BrokerUrl, Config, StoreUrl, TransportConfig, routing};
+use super::words::{GroupProtocol, Guarantees, TransportKind};
+use super::{BrokerUrl, Config, KafkaConfig, StoreUrl, TransportConfig, routing};
 
 /// What a commit and the wait before it may take beside the handler, until the broker takes the message away.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -14,6 +14,8 @@ const MARGIN: Duration = Duration::from_secs(60);
 /// The transports of this build.
 const BUILT: &[TransportKind] = &[
     TransportKind::Embedded,
+    #[cfg(feature = "kafka")]
+    TransportKind::Kafka,
     #[cfg(feature = "rabbitmq")]
     TransportKind::Rabbitmq,
 ];
@@ -130,7 +132,7 @@ impl TransportConfig {
         if !BUILT.contains(&kind) {
             let reason = format!("this build has no transport `{kind}` yet");
             found.impossible(&section, "kind", reason, "set kind to \"embedded\" and leave url away");
-        } else if kind != self.url.kind() {
+        } else if kind != self.url.kind() && self.url != BrokerUrl::Embedded {
             let reason = format!("kind is `{kind}` and url is an address of `{}`", self.url.kind());
             found.impossible(&section, "url", reason, "leave kind away: the url says it");
         }
@@ -138,7 +140,24 @@ impl TransportConfig {
             let example = if kind == TransportKind::Kafka { "kafka://host:9092" } else { "amqp://host:5672" };
             found.impossible(&section, "url", "there is none", format!("set it, for example to \"{example}\""));
         }
+        if kind == TransportKind::Kafka {
+            kafka(name, &self.kafka, &mut found);
+        }
         found.0
+    }
+}
+
+fn kafka(name: &str, kafka: &KafkaConfig, found: &mut Found) {
+    let section = ["transport", name, "kafka"];
+    for (key, value) in [("partitions", kafka.partitions), ("retry_partitions", kafka.retry_partitions)] {
+        if value == 0 {
+            found.impossible(&section, key, "a topic has at least one", "set it to 1 or more");
+        }
+    }
+    if kafka.group_protocol == GroupProtocol::Classic && kafka.session_timeout < Duration::from_secs(6) {
+        let reason = format!("{} is less than a broker takes by default", format_duration(kafka.session_timeout));
+        let fix = "set it to at least 6s, or lower the broker's group.min.session.timeout.ms";
+        found.weak(&section, "session_timeout", reason, fix);
     }
 }
 

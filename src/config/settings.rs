@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::address::{BrokerUrl, StoreUrl};
 use super::name::{self, Name};
 use super::units::{self, Count, Span};
-use super::words::{Dedup, Ordering, TooOld, TransportKind, Unrouted};
+use super::words::{Dedup, GroupProtocol, OnLost, Ordering, TooOld, TransportKind, Unrouted};
 use super::{explain, secret};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -30,11 +30,58 @@ pub struct TransportConfig {
     /// A PEM file with the certificates that the broker's may be signed by, in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// What is particular to Kafka.
+    pub kafka: KafkaConfig,
 }
 
 impl Default for TransportConfig {
     fn default() -> Self {
-        TransportConfig { kind: TransportKind::Embedded, url: BrokerUrl::Embedded, declare: true, ca_file: None }
+        TransportConfig {
+            kind: TransportKind::Embedded,
+            url: BrokerUrl::Embedded,
+            declare: true,
+            ca_file: None,
+            kafka: KafkaConfig::default(),
+        }
+    }
+}
+
+/// `[transport.NAME.kafka]`: what a Kafka transport makes and how its groups work.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Partitions of a channel's topic that is made.
+    #[serde(deserialize_with = "units::count")]
+    pub partitions: usize,
+    /// Partitions of each retry topic that is made.
+    #[serde(deserialize_with = "units::count")]
+    pub retry_partitions: usize,
+    /// Replicas of a topic that is made; 0: as many as the broker's default.
+    #[serde(deserialize_with = "units::count")]
+    pub replication: usize,
+    /// How long a topic that is made keeps its records.
+    #[serde(with = "units::duration")]
+    pub topic_retention: Duration,
+    /// How the members of a group agree on who reads what.
+    pub group_protocol: GroupProtocol,
+    /// Silent for so long, a worker is taken for dead and its partitions move.
+    #[serde(with = "units::duration")]
+    pub session_timeout: Duration,
+    /// What happens when records are gone that were never handled.
+    pub on_lost: OnLost,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        KafkaConfig {
+            partitions: 6,
+            retry_partitions: 1,
+            replication: 0,
+            topic_retention: 7 * DAY,
+            group_protocol: GroupProtocol::Classic,
+            session_timeout: Duration::from_secs(10),
+            on_lost: OnLost::Continue,
+        }
     }
 }
 

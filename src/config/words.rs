@@ -104,3 +104,23 @@ words! {
         Kafka = "kafka",
     }
 }
+
+words! {
+    /// How the members of a Kafka group agree on who reads what.
+    GroupProtocol, "\"classic\" or \"consumer\"" {
+        /// Among themselves: every broker knows it.
+        Classic = "classic",
+        /// The broker decides (KIP-848): Kafka 4.
+        Consumer = "consumer",
+    }
+}
+
+words! {
+    /// What happens when records are gone from a topic that were never handled.
+    OnLost, "\"continue\" or \"stop\"" {
+        /// It is told loudly and counted, and the worker goes on with what is there.
+        Continue = "continue",
+        /// The subscription stops until a person has decided.
+        Stop = "stop",
+    }
+}

@@ -12,7 +12,12 @@ use crate::{
     },
     transport::{Transport, embedded::Embedded},
 };
-use anyhow::{Context as _, bail};
+#[cfg(feature = "kafka")]
+use crate::{
+    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
+    transport::kafka::{self, Kafka},
+};
+use anyhow::Context as _;
 use std::sync::Arc;
 
 /// A store, with the right to be the one worker on it where there can be only one.
@@ -63,6 +68,12 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     let transport = config.transport.get(&name).cloned().unwrap_or_default();
     match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
+        #[cfg(feature = "kafka")]
+        BrokerUrl::Kafka(url) => {
+            Ok(Arc::new(Kafka::new(kafka(config, transport.declare, &transport.kafka, url.expose()))))
+        }
+        #[cfg(not(feature = "kafka"))]
+        BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
         #[cfg(feature = "rabbitmq")]
         BrokerUrl::Amqp(url) => {
             let ca = |path: &std::path::PathBuf| {
@@ -79,7 +90,30 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
             Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), options)?))
         }
         #[cfg(not(feature = "rabbitmq"))]
-        BrokerUrl::Amqp(_) => bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
-        BrokerUrl::Kafka(_) => bail!("this build has no Kafka yet: start with --broker embedded or amqp://…"),
+        BrokerUrl::Amqp(_) => anyhow::bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
+    }
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(config: &Config, declare: bool, settings: &KafkaConfig, url: &str) -> kafka::Options {
+    let brokers = url.strip_prefix("kafka://").unwrap_or(url);
+    let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
+    kafka::Options {
+        declare,
+        partitions: settings.partitions,
+        retry_partitions: settings.retry_partitions,
+        replication: if replication == 0 { -1 } else { replication },
+        retention: settings.topic_retention,
+        protocol: match settings.group_protocol {
+            GroupProtocol::Classic => kafka::GroupProtocol::Classic,
+            GroupProtocol::Consumer => kafka::GroupProtocol::Consumer,
+        },
+        session_timeout: settings.session_timeout,
+        on_lost: match settings.on_lost {
+            OnLost::Continue => kafka::OnLost::Continue,
+            OnLost::Stop => kafka::OnLost::Stop,
+        },
+        warn_only: config.guarantees == Guarantees::Warn,
+        ..kafka::Options::new(brokers)
     }
 }

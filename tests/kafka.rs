@@ -1,0 +1,11 @@
+//! Kafka alone: what the conformance suite cannot ask of every transport, because it is about a log.
+#![cfg(feature = "kafka")]
+
+#[path = "kafka/bed.rs"]
+mod bed;
+#[path = "kafka/group.rs"]
+mod group;
+#[path = "kafka/log.rs"]
+mod log;
+#[path = "kafka/topics.rs"]
+mod topics;

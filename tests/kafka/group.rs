@@ -1,0 +1,103 @@
+//! Members of a group: what a slow handler, a drain and a stranger under the same name do to them.
+
+use crate::bed::{Bed, SESSION, end, id, is_quiet, take, work};
+use pitcrew::{
+    testing::conformance::transport::ack,
+    transport::{Transport, TransportError, kafka::Options},
+};
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_is_slower_than_a_session_costs_nobody_his_partition() {
+    let Some(bed) = Bed::new() else { return };
+    let (one, two) = (bed.connect(bed.options()).await, bed.connect(bed.options()).await);
+    bed.send(&one, 20, 10).await;
+    let mut slow = one.subscribe(&bed.queue).await.unwrap();
+    let held = take(&mut *slow, 20).await;
+    // It might take over the one partition there is, if anybody lost it.
+    let mut idle = two.subscribe(&bed.queue).await.unwrap();
+    let began = Instant::now();
+    while began.elapsed() < SESSION + Duration::from_secs(2) {
+        pitcrew::testing::poll_pause().await;
+    }
+    is_quiet(&mut *idle).await;
+    held.into_iter().for_each(ack);
+    bed.send(&one, 5, 10).await;
+    work(&mut *slow, 5).await;
+    one.close().await;
+    // Everything was committed, and said to the next owner.
+    bed.send(&two, 1, 10).await;
+    let next = take(&mut *idle, 1).await;
+    assert!(!next[0].suspect, "nobody began it");
+    next.into_iter().for_each(ack);
+    is_quiet(&mut *idle).await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_runs_when_partitions_move_may_end_and_what_outlives_the_drain_comes_again() {
+    let Some(bed) = Bed::new() else { return };
+    let options = || Options { partitions: 2, max_poll_interval: Duration::from_secs(8), ..bed.options() };
+    let (one, two) = (bed.connect(options()).await, bed.connect(options()).await);
+    bed.send(&one, 40, 10).await;
+    let mut first = one.subscribe(&bed.queue).await.unwrap();
+    // Every second one, so that some of each partition are slow in whatever order they came.
+    let (mut held, mut slow) = (Vec::new(), Vec::new());
+    for (n, delivery) in take(&mut *first, 40).await.into_iter().enumerate() {
+        if n % 2 == 0 { &mut held } else { &mut slow }.push(delivery);
+    }
+    let mut expected: Vec<String> = slow.iter().map(|delivery| id(delivery, &bed.queue)).collect();
+    // The newcomer gets a partition when the drain is over, 4 s later; what ended until then does not come again.
+    let mut second = two.subscribe(&bed.queue).await.unwrap();
+    held.into_iter().for_each(ack);
+    let again = take(&mut *second, 1).await;
+    assert!(again[0].suspect, "somebody may have begun it");
+    drop(slow); // released: those of the partition that stayed come again to the first, the others came to the second
+    let mut came: Vec<String> = again.iter().map(|delivery| id(delivery, &bed.queue)).collect();
+    again.into_iter().for_each(ack);
+    let limit = Instant::now() + crate::bed::LIMIT;
+    while came.len() < expected.len() {
+        let room = pitcrew::transport::Room { count: 100, bytes: usize::MAX };
+        assert!(Instant::now() < limit, "{} of {} came again", came.len(), expected.len());
+        tokio::select! {
+            received = first.receive(room) => for delivery in received.unwrap() {
+                came.push(id(&delivery, &bed.queue));
+                ack(delivery);
+            },
+            received = second.receive(room) => for delivery in received.unwrap() {
+                came.push(id(&delivery, &bed.queue));
+                ack(delivery);
+            },
+            () = pitcrew::testing::poll_pause() => {}
+        }
+    }
+    came.sort();
+    expected.sort();
+    assert_eq!(came, expected);
+    is_quiet(&mut *first).await;
+    is_quiet(&mut *second).await;
+    tokio::join!(one.close(), two.close());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_gave_up_is_followed_by_a_new_one() {
+    let Some(bed) = Bed::new() else { return };
+    // Two members of one static name: the broker fences the first for good.
+    let mut options = bed.options();
+    options.properties.insert("group.instance.id".into(), "twin".into());
+    let (one, two) = (bed.connect(options.clone()).await, bed.connect(options).await);
+    let mut first = one.subscribe(&bed.queue).await.unwrap();
+    bed.send(&one, 3, 10).await;
+    work(&mut *first, 3).await;
+    let second = two.subscribe(&bed.queue).await.unwrap();
+    let error = end(&mut *first).await;
+    assert!(matches!(&error, TransportError::Away(why) if why.contains("gave up")), "{error:?}");
+    drop(second);
+    two.close().await;
+    drop(first);
+    // As the pipeline does.
+    let mut again = one.subscribe(&bed.queue).await.unwrap();
+    bed.send(&one, 3, 10).await;
+    work(&mut *again, 3).await;
+    one.close().await;
+}

@@ -1,0 +1,127 @@
+//! The log under a group: records that vanish, and how far the committed offset may go.
+
+use crate::bed::{Bed, end, is_quiet, take, work};
+use pitcrew::{
+    testing::conformance::transport::ack,
+    transport::{
+        Transport, TransportError,
+        kafka::{OnLost, Options},
+    },
+};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    admin::AdminOptions,
+    consumer::{BaseConsumer, Consumer},
+};
+use std::time::{Duration, Instant};
+
+impl Bed {
+    /// Deletes the records before this offset.
+    async fn delete_before(&self, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.queue.channel, 0, Offset::Offset(offset)).unwrap();
+        self.admin().delete_records(&list, &AdminOptions::new()).await.expect("records can be deleted");
+    }
+
+    /// What the group has committed.
+    async fn committed(&self) -> Option<i64> {
+        let (group, brokers) = (self.queue.name.to_string(), self.brokers.clone());
+        let look = move || {
+            let mut config = rdkafka::ClientConfig::new();
+            let config = config.set("bootstrap.servers", brokers).set("group.id", &group);
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&group, 0);
+            let list = consumer.committed_offsets(list, Duration::from_secs(10)).expect("the broker answers");
+            match list.elements()[0].offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            }
+        };
+        tokio::task::spawn_blocking(look).await.unwrap()
+    }
+
+    async fn commits(&self, offset: i64) {
+        let until = Instant::now() + crate::bed::LIMIT;
+        while self.committed().await != Some(offset) {
+            assert!(Instant::now() < until, "{:?} is committed, not {offset}", self.committed().await);
+            pitcrew::testing::poll_pause().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offset_is_never_committed_past_unfinished_work() {
+    let Some(bed) = Bed::new() else { return };
+    let transport = bed.connect(bed.options()).await;
+    let mut consumer = transport.subscribe(&bed.queue).await.unwrap();
+    bed.commits(0).await; // it began, and says so before it takes anything
+    bed.send(&transport, 400, 10).await;
+    let mut held = take(&mut *consumer, 400).await;
+    let rest = held.split_off(8);
+    let stuck = held.pop().unwrap();
+    rest.into_iter().for_each(ack); // hundreds of one partition are done ahead of it
+    bed.commits(0).await;
+    held.into_iter().for_each(ack);
+    bed.commits(7).await;
+    is_quiet(&mut *consumer).await;
+    bed.commits(7).await;
+    ack(stuck);
+    bed.commits(400).await;
+    transport.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_were_deleted_while_nobody_was_there_are_told_and_counted() {
+    let Some(bed) = Bed::new() else { return };
+    let first = bed.connect(bed.options()).await;
+    bed.send(&first, 30, 10).await;
+    let mut consumer = first.subscribe(&bed.queue).await.unwrap();
+    work(&mut *consumer, 30).await;
+    first.close().await;
+    let sender = bed.connect(bed.options()).await;
+    bed.send(&sender, 30, 10).await;
+    bed.delete_before(45).await;
+
+    let careful = bed.connect(Options { on_lost: OnLost::Stop, ..bed.options() }).await;
+    let mut stopped = careful.subscribe(&bed.queue).await.unwrap();
+    let error = end(&mut *stopped).await;
+    assert!(matches!(&error, TransportError::Unfit(why) if why.contains("records 30–44 of p0 are gone")), "{error:?}");
+    assert_eq!(careful.lost_records(), 15);
+    careful.close().await;
+
+    let next = bed.connect(bed.options()).await;
+    let mut consumer = next.subscribe(&bed.queue).await.unwrap();
+    work(&mut *consumer, 15).await;
+    is_quiet(&mut *consumer).await;
+    assert_eq!(next.lost_records(), 15);
+    tokio::join!(next.close(), sender.close());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_are_deleted_under_a_worker_are_told_and_counted() {
+    let Some(bed) = Bed::new() else { return };
+    let transport = bed.connect(bed.options()).await;
+    let mut consumer = transport.subscribe(&bed.queue).await.unwrap();
+    // More than the client reads ahead: the worker takes none of them.
+    bed.send(&transport, 3_000, 20_000).await;
+    bed.delete_before(2_950).await;
+    let mut came = Vec::new();
+    let until = Instant::now() + crate::bed::LIMIT;
+    while came.last() != Some(&2_999) {
+        assert!(Instant::now() < until, "{} came, the last {:?}", came.len(), came.last());
+        for delivery in take(&mut *consumer, 1).await {
+            came.push(delivery_offset(came.len(), transport.lost_records()));
+            ack(delivery);
+        }
+    }
+    assert!(transport.lost_records() > 0, "some were gone before they were fetched");
+    bed.commits(3_000).await;
+    is_quiet(&mut *consumer).await;
+    transport.close().await;
+}
+
+/// The offset of what came after so many, if so many were lost.
+fn delivery_offset(came: usize, lost: u64) -> u64 {
+    came as u64 + lost
+}

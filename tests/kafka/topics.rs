@@ -1,0 +1,63 @@
+//! Topics: what a start makes and what it refuses, and what is answered to a message that has nowhere to go.
+
+use crate::bed::Bed;
+use pitcrew::{
+    store::Destination,
+    transport::{
+        PublishError, Transport, TransportError,
+        kafka::{Kafka, Options},
+    },
+};
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+use std::time::{Duration, Instant};
+
+#[tokio::test]
+async fn a_start_without_its_topics_is_refused_where_it_may_not_make_them() {
+    let Some(bed) = Bed::new() else { return };
+    let strict = Kafka::new(Options { declare: false, ..bed.options() });
+    let refusal = strict.declare(&bed.endpoints()).await;
+    let Err(TransportError::Unfit(why)) = refusal else { panic!("{refusal:?}") };
+    let name = &bed.queue.name;
+    assert!(why.contains(&format!("{name}, {name}.dead, {name}.retry.1s")), "{why}");
+    bed.connect(bed.options()).await.close().await;
+    strict.declare(&bed.endpoints()).await.expect("now they are there");
+}
+
+#[tokio::test]
+async fn a_topic_that_could_lose_a_message_is_refused() {
+    let Some(bed) = Bed::new() else { return };
+    let topic = NewTopic::new(&bed.queue.channel, 1, TopicReplication::Fixed(1))
+        .set("retention.ms", "999")
+        .set("cleanup.policy", "compact,delete")
+        .set("min.insync.replicas", "2");
+    bed.admin().create_topics(&[topic], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+    let refusal = Kafka::new(bed.options()).declare(&bed.endpoints()).await;
+    let Err(TransportError::Unfit(why)) = refusal else { panic!("{refusal:?}") };
+    for setting in ["retention.ms", "cleanup.policy", "min.insync.replicas"] {
+        assert!(why.contains(setting), "{why}");
+    }
+    let lax = Kafka::new(Options { warn_only: true, ..bed.options() });
+    lax.declare(&bed.endpoints()).await.expect("told of, and taken");
+}
+
+#[tokio::test]
+async fn a_message_to_a_topic_that_is_not_there_is_unroutable_and_soon() {
+    let Some(bed) = Bed::new() else { return };
+    let transport = bed.connect(bed.options()).await;
+    let began = Instant::now();
+    for to in ["channel:nowhere", "dead:nowhere", "subscription:nowhere"] {
+        let destination: Destination = to.parse().unwrap();
+        let answer = bed.try_send(&transport, &destination).await;
+        assert!(matches!(answer, Err(PublishError::Unroutable(_))), "{to}: {answer:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "the client alone would need its message timeout to find out");
+    transport.close().await;
+}
+
+#[tokio::test]
+async fn without_a_broker_the_outcome_is_unknown() {
+    let nobody = Kafka::new(Options::new("127.0.0.1:1"));
+    let Some(bed) = Bed::new() else { return };
+    let answer = bed.try_send(&nobody, &bed.destination()).await;
+    assert!(matches!(answer, Err(PublishError::Unknown(_))), "{answer:?}");
+}
