@@ -8,6 +8,7 @@ mod output;
 mod run;
 mod send;
 mod setup;
+mod topology;
 
 use crate::{
     Client, Handlers,
@@ -100,6 +101,9 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(setup::ConfigCommand),
+    /// Look at what the broker must have, and make it
+    #[command(subcommand)]
+    Topology(topology::Topology),
     /// Bring the database's schema up to this build
     Migrate(setup::Migrate),
     /// Print the contract of these handlers
@@ -170,6 +174,7 @@ impl App {
             Command::Explain(explain) => block_on(explain.run(&globals)),
             Command::Dead(dead) => block_on(dead.run(&globals)),
             Command::Config(config) => config.run(&globals, &handlers),
+            Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),
             Command::Schema(schema) => schema.run(&handlers),
         }

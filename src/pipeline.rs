@@ -257,7 +257,9 @@ impl Pipeline {
             fault::at(Point::AfterHandle).await;
             let (finished, open) = self.conclude(&work, handled);
             match self.shared.committer.commit(Box::new(finished), delivery, weight, open).await {
-                Settled::Stored | Settled::Duplicate | Settled::Dropped => return,
+                Settled::Stored | Settled::Duplicate => return,
+                // The store lost it; its worker lives.
+                Settled::Dropped => return self.unclaim(&work).await,
                 Settled::Back(Why::Conflict, back, room) if run < RERUNS => (delivery, weight) = (back, room),
                 Settled::Back(why, back, room) => {
                     let condemned = Box::new(self.condemn(&work, why));
@@ -284,7 +286,7 @@ impl Pipeline {
         }
     }
 
-    /// A shutdown is no crash: what it kept from ending was not begun.
+    /// A shutdown is no crash, and neither is a lost transaction: what it kept from ending was not begun.
     async fn unclaim(&self, work: &Work) {
         if work.claimed {
             let _ = self.shared.store.unclaim(std::slice::from_ref(&work.key)).await;

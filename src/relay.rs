@@ -9,6 +9,7 @@ mod sweep;
 mod tests;
 
 use crate::{
+    route::Router,
     store::{Destination, OutboxRow, Store},
     transport::{Sending, Transport},
 };
@@ -37,12 +38,14 @@ pub(crate) struct Settings {
     pub(crate) sweep: Duration,
     /// A worker not seen for so long is lost.
     pub(crate) lost_after: Duration,
+    /// Who hears now what nobody heard when it was sent.
+    pub(crate) router: Arc<Router>,
 }
 
 impl Settings {
     pub(crate) fn new(worker: Uuid, build: String) -> Self {
         let (sweep, lost_after) = (Duration::from_millis(500), Duration::from_secs(10));
-        Self { worker, build, rows: 4_096, batch: 256, sweep, lost_after }
+        Self { worker, build, rows: 4_096, batch: 256, sweep, lost_after, router: Arc::default() }
     }
 }
 

@@ -38,7 +38,12 @@ impl RetryPolicy {
             return Next::Dead(Reason::Exhausted);
         }
         let since = hop.first_failure.unwrap_or(tried.now);
-        let at = tried.now + self.round_up(tried.asked.unwrap_or_else(|| self.backoff(failures, tried.random)));
+        let delay = self.round_up(tried.asked.unwrap_or_else(|| self.backoff(failures, tried.random)));
+        // A provider may ask for any delay, also for one beyond the calendar.
+        let delay = chrono::TimeDelta::from_std(delay).ok();
+        let Some(at) = delay.and_then(|delay| tried.now.checked_add_signed(delay)) else {
+            return Next::Dead(Reason::GaveUp);
+        };
         if crate::clock::between(since, at) > self.give_up_after {
             return Next::Dead(Reason::GaveUp);
         }

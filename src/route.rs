@@ -4,7 +4,7 @@
 use crate::{
     Envelope, Message, clock,
     context::{EffectError, RowSpec, holds_nul},
-    message::Intent,
+    message::{Intent, wire},
     store::{Destination, OutboxRow, Purpose},
     transport::Subscription,
 };
@@ -91,6 +91,8 @@ impl Router {
             envelope.traceparent = cause.traceparent.clone();
             envelope.tracestate = cause.tracestate.clone();
         }
+        // What could not be read again would stand in the outbox for ever.
+        wire::check(&envelope).map_err(|source| EffectError::Malformed { what, source })?;
         Ok(envelope)
     }
 
@@ -117,6 +119,17 @@ impl Router {
             (true, Intent::Event, Unrouted::Hold) => Ok(vec![row(Destination::Channel(route.channel.clone()))]),
             _ => Ok(rows),
         }
+    }
+
+    /// The rows for those who subscribe now to an event that was held because nobody did. `None`: it is no such row.
+    pub(crate) fn heard_now(&self, held: &OutboxRow) -> Option<Vec<OutboxRow>> {
+        if self.subscribers.is_none() || held.purpose != Purpose::Message {
+            return None;
+        }
+        let Destination::Channel(_) = held.destination else { return None };
+        let rows = self.route((*held.envelope).clone(), None).ok()?;
+        let is_heard = rows.first().is_some_and(|row| row.destination != held.destination);
+        is_heard.then_some(rows)
     }
 
     /// The answer to a `replyto`.

@@ -136,6 +136,28 @@ pub struct Room {
     pub bytes: usize,
 }
 
+/// One thing that a broker must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is, for people.
+    pub thing: String,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// How one thing stands on the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As it should be.
+    Fits,
+    /// Not there: it would be made.
+    Missing,
+    /// There, and otherwise; in the broker's words.
+    Differs(String),
+    /// The broker does not show it to this user.
+    Unseen,
+}
+
 /// Messages by state. `None` where the broker does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -159,6 +181,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Makes or verifies what these endpoints need. Before anything else; may be called again.
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError>;
+
+    /// How the broker stands to these endpoints. Changes nothing; empty where there is nothing to declare.
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+        let _ = endpoints;
+        Ok(Vec::new())
+    }
 
     /// Starts to listen. Dropping the consumer hands back what nobody began.
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError>;

@@ -121,7 +121,7 @@ impl Worker {
         let router = Arc::new(topology.router(&contract, &config, transport.promises()));
         let (relay_stop, give_up, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let settings = Settings::new(id, BUILD.into());
+        let settings = Settings { router: router.clone(), ..Settings::new(id, BUILD.into()) };
         let relay = Relay::start(store.clone(), transport.clone(), settings, relay_stop.clone());
         let limits = Limits {
             commits: config.worker.commits,

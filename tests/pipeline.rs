@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use pitcrew::{
     Command, Context, Document, Envelope, Event, Handlers, Message, OrElse,
-    config::{ChannelConfig, Config, RetryPolicy},
+    config::{ChannelConfig, Config, HandlerConfig, RetryPolicy},
     message::wire,
     store::{Fate, Purpose, Reason},
     testing::TestWorker,
@@ -53,6 +53,8 @@ async fn work(m: Work, cx: &mut Context) -> pitcrew::Result {
         "no" => Err(anyhow::anyhow!("it cannot be")).permanent()?,
         "fail" => return Err(anyhow::anyhow!("it is down").context("asking the provider").into()),
         "later" => Err(anyhow::anyhow!("not yet")).retry_after(Duration::from_secs(60))?,
+        "at the end of time" => Err(anyhow::anyhow!("not yet")).retry_after(Duration::MAX)?,
+        "in a year of no calendar" => cx.send_after(&Work { on: "b".into(), say: "yes".into() }, Duration::MAX)?,
         "fail once" if cx.attempt() == 1 => return Err(anyhow::anyhow!("at first").into()),
         _ => {}
     }
@@ -330,6 +332,36 @@ async fn what_waited_in_quarantine_is_driven_again_by_a_build_that_knows_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waited_in_quarantine_comes_in_the_order_in_which_it_came_first() {
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Digit {
+        on: u32,
+    }
+    impl Message for Digit {
+        type Kind = Command;
+        const TYPE: &'static str = Work::TYPE;
+        const VERSION: u32 = 2;
+    }
+    let before = TestWorker::new(handlers()).await;
+    for on in 1..=5 {
+        let mut newer = Envelope::of(&Digit { on }, "/shop").unwrap();
+        newer.subject = Some("one key".into());
+        assert_eq!(before.deliver_envelope(newer).await.fate, Fate::Quarantined);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let store = before.store().clone();
+    before.shutdown().await;
+
+    let write = async |m: Digit, cx: &mut Context| -> pitcrew::Result {
+        let digits = |old: Option<Count>| 10 * old.map_or(0, |old| old.writes) + m.on;
+        Ok(cx.update("digits", |old| Count { on: "digits".into(), writes: digits(old) }).await?)
+    };
+    let now = TestWorker::on(store, Handlers::new().handle(write), Config::default()).await;
+    now.idle().await;
+    assert_eq!(writes(&now, "digits").await, 12_345);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_are_no_message_are_kept_with_the_reason() {
     let worker = TestWorker::new(handlers()).await;
     let raw = wire::Raw { body: vec![0, 159, 146, 150].into(), ..wire::Raw::default() };
@@ -414,4 +446,75 @@ async fn a_try_its_fate_and_its_letter_are_one_moment() {
     let retried = worker.deliver_envelope(envelope("b", "fail")).await;
     let history = worker.history(&retried.envelope.id).await;
     assert_eq!(history.inbox[0].at, history.attempts[0].1.at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_longer_than_time_itself_is_given_up() {
+    let worker = TestWorker::new(handlers()).await;
+    let outcome = worker.deliver_envelope(envelope("a", "at the end of time")).await;
+    assert_eq!(outcome.fate, Fate::Dead(Reason::GaveUp));
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct Odd {
+    subject: String,
+}
+impl Message for Odd {
+    type Kind = Event;
+    const TYPE: &'static str = "shop.Odd";
+    fn subject(&self) -> Option<String> {
+        Some(self.subject.clone())
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+struct SayOdd {
+    subject: String,
+}
+impl Message for SayOdd {
+    type Kind = Command;
+    const TYPE: &'static str = "shop.SayOdd";
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_no_receiver_would_read_is_refused_where_it_is_sent() {
+    async fn say(m: SayOdd, cx: &mut Context) -> pitcrew::Result {
+        cx.emit(&Odd { subject: m.subject })?;
+        Ok(())
+    }
+    let worker = TestWorker::new(Handlers::new().handle(say).emits::<Odd>()).await;
+    for (subject, fate) in [
+        ("a car", Fate::Done),
+        ("a\u{0}b", Fate::Dead(Reason::Permanent)),
+        (&*"x".repeat(100_000), Fate::Dead(Reason::Permanent)),
+    ] {
+        let outcome = worker.deliver(&SayOdd { subject: subject.into() }).await;
+        for row in worker.outbox() {
+            let stored = wire::attributes_json(&row.envelope);
+            let read = wire::from_attributes_json(&stored, row.envelope.data.clone());
+            assert!(read.is_ok(), "what was written can be read: {:?} {read:?}", subject.get(..10));
+        }
+        assert_eq!(outcome.fate, fate, "{:?}", subject.get(..10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_cap_of_its_handler_keeps_no_slot_from_another() {
+    async fn slow(m: SayOdd, _: &mut Context) -> pitcrew::Result {
+        tokio::time::sleep(Duration::from_secs(m.subject.len() as u64)).await;
+        Ok(())
+    }
+    let mut config = config(|channel| channel.concurrency = 2);
+    let capped = HandlerConfig { concurrency: Some(1), ..HandlerConfig::default() };
+    config.handlers.insert(SayOdd::TYPE.into(), capped);
+    let worker = TestWorker::with_config(handlers().handle(slow), config).await;
+    let slow: Vec<_> = (0..5).map(|_| SayOdd { subject: "ten chars.".into() }).collect();
+    let all = futures::future::join_all(slow.iter().map(|slow| worker.deliver(slow)));
+    let quick = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = pitcrew::clock::instant();
+        worker.deliver_envelope(envelope("a", "yes")).await.assert_done();
+        assert!(began.elapsed() < Duration::from_secs(1), "it waited {:?}", began.elapsed());
+    };
+    tokio::join!(all, quick);
 }

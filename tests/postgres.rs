@@ -124,3 +124,20 @@ async fn commit(store: &PostgresStore, messages: &[Finished]) -> StoreResult<Vec
 fn days_ago(days: i64) -> DateTime<Utc> {
     clock::now() - TimeDelta::days(days)
 }
+
+#[tokio::test]
+async fn an_outbox_row_that_cannot_be_read_holds_up_no_other() {
+    let Some(bed) = Bed::make().await else { return };
+    let (me, now) = (Uuid::now_v7(), clock::now());
+    let rows = [outgoing(), outgoing(), outgoing()];
+    bed.store.enqueue(None, &rows).await.expect("enqueues");
+    bed.run(&format!("update {{s}}.outbox set purpose = 'of a newer build' where seq = '{}'", rows[1].seq)).await;
+    let readable = [rows[0].seq, rows[2].seq];
+    let swept = bed.store.sweep(me, now, now, 10).await.expect("sweeps");
+    assert_eq!(swept.iter().map(|swept| swept.row.seq).collect::<Vec<_>>(), readable);
+    let paged = bed.store.spilled(me, &rows[0].destination, None, 10).await.expect("pages");
+    assert_eq!(paged.iter().map(|row| row.seq).collect::<Vec<_>>(), readable);
+    let told = bed.count("select count(*) from {s}.outbox where problem like '%of a newer build%'").await;
+    assert_eq!(told, 1, "its row tells why it stays");
+    bed.end().await;
+}

@@ -39,5 +39,7 @@ mod publishing;
 mod rig;
 #[path = "rabbitmq/set_up.rs"]
 mod set_up;
+#[path = "rabbitmq/slow.rs"]
+mod slow;
 #[path = "rabbitmq/working.rs"]
 mod working;

@@ -74,6 +74,15 @@ async fn reserve(m: Reserve, cx: &mut Context) -> pitcrew::Result {
         "commit" => {
             sqlx::raw_sql("commit").execute(cx.transaction().await?).await?;
         }
+        "cut six times" => {
+            // A sequence does not roll back.
+            let tries = AssertSqlSafe(format!("select nextval('{}.tries')", m.schema));
+            let tx = cx.transaction().await?;
+            let tries: i64 = sqlx::query_scalar(tries).fetch_one(&mut *tx).await?;
+            if tries <= 6 {
+                let _ = sqlx::raw_sql("select pg_terminate_backend(pg_backend_pid())").execute(tx).await;
+            }
+        }
         "swallow" => {
             let _ = sqlx::raw_sql("select 1 / 0").execute(cx.transaction().await?).await;
         }
@@ -113,7 +122,8 @@ impl Shop {
         let own = PgPool::connect(&url).await.unwrap();
         let setup = format!(
             "create table {schema}.car (name text primary key, stock int not null);
-             insert into {schema}.car values ('Panda', 3)"
+             insert into {schema}.car values ('Panda', 3);
+             create sequence {schema}.tries"
         );
         sqlx::raw_sql(AssertSqlSafe(setup)).execute(&own).await.unwrap();
         let mut config = Config::default();
@@ -177,6 +187,14 @@ async fn an_error_a_panic_and_a_deadline_roll_the_own_writes_back() {
         assert!(matches!(done, Outcome::Done { .. }), "{then}: {done:?}");
         assert_eq!((shop.stock().await, shop.close().await), (2, 1), "{then}: written by the second attempt alone");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_whose_connection_is_cut_again_and_again_does_not_kill_its_worker() {
+    let Some(shop) = Shop::open().await else { return };
+    let done = shop.reserve("cut six times").await;
+    assert!(matches!(done, Outcome::Done { .. }), "{done:?}");
+    assert_eq!((shop.stock().await, shop.close().await), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

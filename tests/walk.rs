@@ -111,3 +111,37 @@ async fn every_command_has_one_effect_on_sqlite() {
     let store = SqliteStore::open(path.to_str().unwrap(), Default::default()).await.unwrap();
     walk(Arc::new(store)).await;
 }
+
+/// Works with these handlers until so many fates are known.
+async fn work(store: &Arc<MemoryStore>, handlers: fn() -> Handlers, done: u64) {
+    let worker = Worker::new(Config::default(), handlers());
+    let worker = worker.start(store.clone(), Arc::new(Embedded::default())).await.unwrap();
+    let limit = std::time::Instant::now() + Duration::from_secs(20);
+    while store.counts().await.unwrap().done < done {
+        assert!(std::time::Instant::now() < limit, "{:?}", store.counts().await);
+        pitcrew::testing::poll_pause().await;
+    }
+    worker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_nobody_hears_is_held_for_all_who_come_to_hear_it() {
+    async fn hear_too(m: Greeted, cx: &mut Context) -> pitcrew::Result {
+        hear(Greeted { name: format!("{} too", m.name) }, cx).await
+    }
+    let deaf = || Handlers::new().handle(greet).emits::<Greeted>();
+    let all = || handlers().named("second").handle(hear_too);
+    let store = Arc::new(MemoryStore::new());
+    let client = Client::new(store.clone(), &Embedded::default(), &deaf(), &Config::default()).unwrap();
+    for n in 0..50 {
+        client.send(&Greet { name: format!("no {n}x") }).await.unwrap();
+    }
+    work(&store, deaf, 50).await;
+    assert_eq!(store.counts().await.unwrap().outbox, 50, "each event is held");
+    work(&store, all, 150).await;
+    assert_eq!(store.counts().await.unwrap().outbox, 0);
+    for name in (0..50).flat_map(|n| [format!("no {n}x"), format!("no {n}x too")]) {
+        let tally = store.load("tally", &name).await.unwrap().unwrap();
+        assert_eq!(serde_json::from_str::<Tally>(&tally.body).unwrap().heard, 1, "{name}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Why an effect was refused, and what that means for the message.
 
-use crate::{handler::Verdict, store::StoreError};
+use crate::{handler::Verdict, message::wire::WireError, store::StoreError};
 
 /// An effect that a handler asked for and cannot have. Known here, at the call, so that the backtrace points at the author's line.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +42,14 @@ pub enum EffectError {
     /// A NUL character, which Postgres cannot keep in JSON.
     #[error("write `{0}`: it holds a NUL character, which the database cannot keep")]
     Nul(&'static str),
+    /// An attribute that no receiver would read, `subject` for example.
+    #[error("send `{what}`: {source}")]
+    Malformed {
+        /// Type.
+        what: &'static str,
+        /// Which attribute, and why.
+        source: WireError,
+    },
     /// Over the limit for one row or message, or for one run.
     #[error("write `{what}`: {size} bytes or rows are over the limit of {limit}; continue with a command")]
     TooLarge {

@@ -106,11 +106,12 @@ impl Pipeline {
             let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
             return Admission::Settle(Box::new(finished));
         }
-        let slot = self.slots.clone().acquire_owned().await.ok();
+        // The cap first: who waits for it keeps no slot from the other handlers of the channel.
         let cap = match &work.runner.cap {
             Some(cap) => cap.clone().acquire_owned().await.ok(),
             None => None,
         };
+        let slot = self.slots.clone().acquire_owned().await.ok();
         let (beside, alone) = if died == ALONE_AT {
             (None, Some(self.shared.solo.write().await))
         } else {

@@ -42,11 +42,33 @@ struct State {
     spills: u64,
     /// Publishes that failed, by row.
     tries: HashMap<Uuid, Tries>,
+    /// Types of which so many rows have no route that they would fill the memory: they stay in the outbox and take no room here.
+    unheard: HashMap<String, Unheard>,
+}
+
+#[derive(Default)]
+struct Unheard {
+    tries: u32,
+    /// Until then its rows are left where they are; `None` while it is tried whether somebody has come to hear them.
+    again: Option<clock::Instant>,
+    /// As [`State::spilled_begun`].
+    begun: bool,
+}
+
+impl State {
+    /// Leaves it to the outbox if nobody hears its type.
+    fn is_unheard(&mut self, sending: &Sending) -> bool {
+        let Some(unheard) = self.unheard.get_mut(&sending.row.envelope.ty) else { return false };
+        unheard.begun |= sending.begun;
+        unheard.again.is_some()
+    }
 }
 
 #[derive(Default)]
 struct Tries {
     count: u32,
+    /// The last one found no route.
+    unrouted: bool,
     /// It is left alone until then: the destination takes others and not this one.
     again: Option<clock::Instant>,
 }
@@ -63,6 +85,9 @@ impl Lane {
     pub(super) fn push(&self, sendings: impl IntoIterator<Item = Sending>) {
         let mut state = self.lock();
         for sending in sendings {
+            if state.is_unheard(&sending) {
+                continue; // it is paged in when its type is tried again
+            }
             if state.spilled || state.queue.len() >= self.bound {
                 state.spilled = true;
                 state.spilled_begun |= sending.begun;
@@ -110,10 +135,25 @@ impl Lane {
     fn head(&self, most: usize) -> Vec<Sending> {
         let (state, now) = (self.lock(), clock::instant());
         let waits = |s: &Sending| state.tries.get(&s.row.seq).and_then(|t| t.again).is_some_and(|again| again > now);
-        let mut keys = HashSet::new();
-        let rows = state.queue.iter().map(|s| (s, s.row.key.as_deref().is_none_or(|key| keys.insert(key))));
-        let near = rows.filter(|(s, _)| !waits(s)).take(4 * most);
-        near.filter(|(_, is_first)| *is_first).map(|(s, _)| s).take(most).cloned().collect()
+        // What has no route holds up its key for its own type alone: nobody hears both that one and the others.
+        let unrouted = |s: &Sending| state.tries.get(&s.row.seq).is_some_and(|t| t.unrouted);
+        let (mut keys, mut keys_of_type) = (HashSet::new(), HashSet::new());
+        let mut batch = Vec::new();
+        for sending in &state.queue {
+            let is_first = match sending.row.key.as_deref().map(|key| (key, sending.row.envelope.ty.as_str())) {
+                None => true,
+                Some(of) if keys.contains(of.0) || keys_of_type.contains(&of) => false,
+                Some(of) if unrouted(sending) => keys_of_type.insert(of),
+                Some(of) => keys.insert(of.0),
+            };
+            if is_first && !waits(sending) {
+                batch.push(sending.clone());
+                if batch.len() == most {
+                    break;
+                }
+            }
+        }
+        batch
     }
 
     /// These were refused for what they are, not for where they go: the others pass them.
@@ -125,9 +165,66 @@ impl Lane {
         }
     }
 
-    /// When the next row that was set aside is tried again.
+    /// When the next of what waits is tried again: a row that was set aside, or a type that nobody hears.
     fn next_try(&self) -> Option<clock::Instant> {
-        self.lock().tries.values().filter_map(|tries| tries.again).min()
+        let state = self.lock();
+        let rows = state.tries.values().filter_map(|tries| tries.again);
+        rows.chain(state.unheard.values().filter_map(|unheard| unheard.again)).min()
+    }
+
+    /// If what has no route fills half the memory, all rows of its types leave it.
+    fn leave_unheard(&self) {
+        let mut state = self.lock();
+        if 2 * state.tries.values().filter(|tries| tries.unrouted).count() <= self.bound {
+            return;
+        }
+        let State { queue, known, tries, unheard, .. } = &mut *state;
+        let unrouted = queue.iter().filter(|s| tries.get(&s.row.seq).is_some_and(|tries| tries.unrouted));
+        let types: HashSet<String> = unrouted.map(|s| s.row.envelope.ty.clone()).collect();
+        for ty in &types {
+            let unheard = unheard.entry(ty.clone()).or_default();
+            unheard.tries = unheard.tries.saturating_add(1);
+            unheard.again = Some(clock::instant() + backoff(unheard.tries));
+        }
+        queue.retain(|sending| {
+            let row = &sending.row;
+            let Some(unheard) = unheard.get_mut(&row.envelope.ty).filter(|_| types.contains(&row.envelope.ty)) else {
+                return true;
+            };
+            unheard.begun |= sending.begun;
+            known.remove(&row.seq);
+            tries.remove(&row.seq);
+            false
+        });
+    }
+
+    /// Somebody hears these types.
+    fn hear(&self, published: &HashSet<Uuid>, batch: &[Sending]) {
+        let mut state = self.lock();
+        if state.unheard.is_empty() {
+            return;
+        }
+        for sending in batch.iter().filter(|sending| published.contains(&sending.row.seq)) {
+            let ty = &sending.row.envelope.ty;
+            if state.unheard.get(ty).is_some_and(|unheard| unheard.again.is_none()) {
+                state.unheard.remove(ty);
+            }
+        }
+    }
+
+    /// Types whose time has come are paged in again, to be tried.
+    fn try_unheard(&self) {
+        let (mut state, now) = (self.lock(), clock::instant());
+        let mut begun = None;
+        for unheard in state.unheard.values_mut().filter(|unheard| unheard.again.is_some_and(|again| again <= now)) {
+            unheard.again = None;
+            *begun.get_or_insert(false) |= unheard.begun;
+        }
+        if let Some(begun) = begun {
+            state.spilled = true;
+            state.spilled_begun |= begun;
+            state.spills += 1;
+        }
     }
 
     /// Removes what was published from the head; keeps the rest in order.
@@ -151,31 +248,33 @@ impl Lane {
 pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
     let mut breaker = Breaker::default();
     loop {
-        let (empty, spilled) = {
+        lane.try_unheard();
+        let has_more = {
             let state = lane.lock();
-            (state.queue.is_empty(), state.spilled)
+            state.spilled && state.queue.len() < lane.bound
         };
         let stopped = relay.0.stop.cancelled();
-        if empty {
+        let batch = lane.head(relay.0.settings.batch);
+        if batch.is_empty() {
             lane.emptied.notify_waiters();
         }
-        if empty && spilled {
+        if batch.is_empty() && has_more {
             tokio::select! { biased; () = stopped => return, () = page_in(&relay, &lane) => {} }
-        } else if empty {
-            tokio::select! { biased; () = stopped => return, () = lane.arrived.notified() => {} }
-        } else {
-            let batch = lane.head(relay.0.settings.batch);
-            if batch.is_empty() {
-                lane.emptied.notify_waiters();
-                let again = lane.next_try().unwrap_or_else(clock::instant);
-                tokio::select! {
-                    biased;
-                    () = stopped => return,
-                    () = lane.arrived.notified() => {}
-                    () = tokio::time::sleep_until(again) => {}
+        } else if batch.is_empty() {
+            let next_try = lane.next_try();
+            let again = async {
+                match next_try {
+                    Some(again) => tokio::time::sleep_until(again).await,
+                    None => std::future::pending().await,
                 }
-                continue;
+            };
+            tokio::select! {
+                biased;
+                () = stopped => return,
+                () = lane.arrived.notified() => {}
+                () = again => {}
             }
+        } else {
             let publish = publish(&relay, &lane, &batch, &mut breaker);
             let pause = tokio::select! { biased; () = stopped => return, pause = publish => pause };
             if !pause.is_zero() {
@@ -210,10 +309,13 @@ async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Br
     if !confirmed.is_empty() || !kept.is_empty() {
         aside.extend(failed.drain(..).map(|(row, _)| row));
     }
+    lane.hear(&confirmed, batch);
+    lane.hear(&kept, batch);
     lane.set_aside(&aside);
     lane.settle(&kept, true);
     lane.settle(&confirmed, false);
     relay.confirm(confirmed);
+    lane.leave_unheard();
     breaker.judge(failed.first().map(|(_, error)| error), &lane.destination)
 }
 
@@ -225,6 +327,7 @@ async fn refused(relay: &Relay, lane: &Lane, sending: &Sending, error: &PublishE
         let tries = state.tries.entry(row.seq).or_default();
         tries.count += 1;
         tries.again = None;
+        tries.unrouted = matches!(error, PublishError::Unroutable(_));
         tries.count
     };
     let text = error.to_string();
@@ -290,9 +393,10 @@ async fn page_in(relay: &Relay, lane: &Lane) {
             if state.queue.len() >= lane.bound {
                 return;
             }
-            if !standing.contains(&row.seq) && state.known.insert(row.seq) {
-                let begun = state.spilled_begun;
-                state.queue.push_back(Sending { row, begun });
+            let sending = Sending { begun: state.spilled_begun, row };
+            let passed = standing.contains(&sending.row.seq) || state.is_unheard(&sending);
+            if !passed && state.known.insert(sending.row.seq) {
+                state.queue.push_back(sending);
             }
         }
     }

@@ -4,6 +4,7 @@ use super::Relay;
 use crate::{
     clock,
     fault::{self, Point},
+    store::OutboxRow,
     transport::Sending,
 };
 use std::{sync::PoisonError, time::Duration};
@@ -18,7 +19,7 @@ pub(super) async fn run(relay: Relay) {
     loop {
         let taken = once(&relay).await;
         delete_confirmed(&relay, &mut idle).await;
-        if taken == PAGE {
+        if taken == PAGE && !relay.0.stop.is_cancelled() {
             continue; // there is more
         }
         let pause = pause(&relay);
@@ -53,12 +54,28 @@ async fn once(relay: &Relay) -> usize {
     }
     let taken = swept.len();
     for swept in swept {
+        if let Some(rows) = settings.router.heard_now(&swept.row) {
+            hand_over(relay, &swept.row, rows).await;
+            continue;
+        }
         relay.lane(&swept.row.destination).push([Sending { row: swept.row, begun: swept.begun }]);
     }
     if let Ok(Some(due)) = inner.store.next_due().await {
         relay.expect_due_quietly(due);
     }
     taken
+}
+
+/// An event that nobody heard when it was sent becomes one row for each subscription. If that ends half-way it is done again, and
+/// the inbox absorbs what comes twice.
+async fn hand_over(relay: &Relay, unheard: &OutboxRow, rows: Vec<OutboxRow>) {
+    let store = &relay.0.store;
+    if let Err(error) = store.enqueue(Some(relay.0.settings.worker), &rows).await {
+        warn!(%error, "an event that is heard now waits for the next start");
+        return;
+    }
+    relay.take(rows);
+    relay.confirm([unheard.seq]);
 }
 
 /// Until the next tick, or until a row comes due.

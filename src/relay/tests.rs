@@ -212,3 +212,48 @@ async fn what_a_lost_worker_may_have_begun_is_suspect_though_it_does_not_fit_int
         assert_eq!(begun, if owner.is_some() { 20 } else { 0 });
     }
 }
+
+fn of_type(ty: &str, key: &str) -> OutboxRow {
+    let mut envelope = Envelope::new(ty, "/test", "{}");
+    envelope.subject = Some(key.to_owned());
+    route::row(Destination::Channel("a".into()), None, Purpose::Message, Arc::new(envelope))
+}
+
+fn nobody_hears(row: &OutboxRow, _: usize) -> Result<Published, PublishError> {
+    match &*row.envelope.ty {
+        "demo.Unheard" => Err(PublishError::Unroutable("no queue is bound".into())),
+        _ => Ok(Published::Confirmed),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_behind_a_row_that_nobody_takes_holds_up_no_other_key() {
+    let bed = Bed::make(100, nobody_hears);
+    bed.commit(&(0..50).map(|_| of_type("demo.Unheard", "one key")).collect::<Vec<_>>()).await;
+    bed.until(|bed| !bed.seen().is_empty()).await;
+    let began = clock::instant();
+    for _ in 0..20 {
+        let row = row("a", Some("another"));
+        bed.commit(std::slice::from_ref(&row)).await;
+        bed.until(|bed| bed.seen().contains(&row.seq)).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "twenty rows took {:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_type_that_nobody_hears_holds_up_no_other_type_of_its_key() {
+    let bed = Bed::make(100, nobody_hears);
+    let rows = [of_type("demo.Unheard", "one key"), of_type("demo.Heard", "one key")];
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.seen().contains(&rows[1].seq)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_unheard_rows_than_memory_holds_hold_up_no_other() {
+    let bed = Bed::make(4, nobody_hears);
+    bed.commit(&(0..20).map(|n| of_type("demo.Unheard", &n.to_string())).collect::<Vec<_>>()).await;
+    bed.until(|bed| bed.seen().len() >= 4).await;
+    let row = row("a", Some("another"));
+    bed.commit(std::slice::from_ref(&row)).await;
+    bed.until(|bed| bed.seen().contains(&row.seq)).await;
+}

@@ -17,8 +17,8 @@ mod topology;
 mod trouble;
 
 use super::{
-    Consumer, Depth, Destination, Endpoints, Promises, PublishError, Published, Sending, Subscription, Transport,
-    TransportError,
+    Consumer, Depth, Destination, Endpoints, Finding, Promises, PublishError, Published, Sending, Subscription,
+    Transport, TransportError,
 };
 use crate::clock;
 use async_trait::async_trait;
@@ -207,6 +207,12 @@ impl Transport for RabbitMq {
         let answers = endpoints.channels.iter().filter(|channel| channel.types.is_empty());
         known.answers.extend(answers.map(|channel| channel.name.clone()));
         Ok(())
+    }
+
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+        let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
+        let connection = self.consuming.connection(AT_START, false).await?;
+        declare::inspect(&connection, &items).await
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {

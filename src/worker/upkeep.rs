@@ -18,31 +18,38 @@ use uuid::Uuid;
 const BEAT: Duration = Duration::from_secs(2);
 const MAINTENANCE: Duration = Duration::from_hours(1);
 
+/// Apart from each other: a housekeeping that takes its time must not look like a worker that is lost.
 pub(super) async fn run(store: Arc<dyn Store>, record: WorkerRecord, retention: Retention, stop: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = async { tokio::join!(live(&*store, &record), keep_house(&*store, &retention)); } => {}
+    }
+}
+
+async fn live(store: &dyn Store, record: &WorkerRecord) {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut maintained = clock::instant();
     loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            _ = beat.tick() => {}
-        }
+        beat.tick().await;
         match store.beat(record.id, clock::now()).await {
             Ok(true) => {}
             Ok(false) => {
                 // The inbox absorbs what is now published twice.
                 warn!(worker = %record.id, "another worker took this one for lost; it signs on again");
-                let _ = store.start_worker(&record, clock::now()).await;
+                let _ = store.start_worker(record, clock::now()).await;
             }
             Err(error) => warn!(%error, "the heartbeat failed"),
         }
-        if maintained.elapsed() >= MAINTENANCE {
-            maintained = clock::instant();
-            match store.maintain(&retention, clock::now()).await {
-                Ok(done) => info!(made = ?done.made, dropped = ?done.dropped, trimmed = done.trimmed, "housekeeping"),
-                Err(error) => warn!(%error, "housekeeping failed and is tried again in an hour"),
-            }
+    }
+}
+
+async fn keep_house(store: &dyn Store, retention: &Retention) {
+    loop {
+        tokio::time::sleep(MAINTENANCE).await;
+        match store.maintain(retention, clock::now()).await {
+            Ok(done) => info!(made = ?done.made, dropped = ?done.dropped, trimmed = done.trimmed, "housekeeping"),
+            Err(error) => warn!(%error, "housekeeping failed and is tried again in an hour"),
         }
     }
 }
@@ -60,7 +67,8 @@ pub(super) async fn redrive(
             consumer: Some(handler.consumer.to_string()),
             ..DeadFilter::default()
         };
-        for letter in store.dead_letters(&filter, 10_000).await? {
+        // Newest first is for people; here the oldest goes first, as it came.
+        for letter in store.dead_letters(&filter, 10_000).await?.into_iter().rev() {
             if letter.version > handler.version {
                 continue;
             }

@@ -15,7 +15,7 @@ use pitcrew::{
     store::{Destination, Store, memory::MemoryStore},
     testing::conformance::transport::Bench,
     transport::{
-        Consumer, Depth, Endpoints, Promises, PublishError, Published, Sending, Subscription, Transport,
+        Consumer, Depth, Endpoints, Finding, Promises, PublishError, Published, Sending, Subscription, Transport,
         TransportError,
         rabbitmq::{Options, RabbitMq},
     },
@@ -109,6 +109,12 @@ impl Transport for Recording {
     }
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
         self.inner.depth(subscription).await
+    }
+    async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {
+        self.inner.buried(subscription).await
+    }
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+        self.inner.inspect(endpoints).await
     }
     async fn close(&self) {
         self.inner.close().await;

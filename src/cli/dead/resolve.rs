@@ -152,6 +152,7 @@ impl Decision<'_> {
         let mut chosen = Chosen::default();
         if which.all {
             chosen.open = store.dead_letters(&which.filter.of(reason, &OPEN), MANY).await?;
+            chosen.open.reverse(); // newest first is for reading; what runs again goes in the order in which it died
         }
         for id in &which.ids {
             let letters = letters_of(store, id).await?;

@@ -132,7 +132,14 @@ impl PostgresStore {
         let mut swept = Vec::new();
         for row in rows.fetch_all(&self.other).await? {
             let tries = super::inbox::u32_of(row.try_get(7)?);
-            swept.push(Swept { row: read(&row)?, begun: row.try_get(8)?, tries });
+            match read(&row) {
+                Ok(read) => swept.push(Swept { row: read, begun: row.try_get(8)?, tries }),
+                // It stays ours and is shown with its problem: one bad row must not hold up those behind it.
+                Err(trouble) => {
+                    let problem = StoreError::from(trouble).to_string();
+                    self.note_problem(row.try_get(0)?, tries, &problem).await?;
+                }
+            }
         }
         swept.sort_unstable_by_key(|swept| swept.row.seq);
         Ok(swept)
@@ -146,7 +153,14 @@ impl PostgresStore {
         limit: usize,
     ) -> Sure<Vec<OutboxRow>> {
         let rows = sqlx::query(self.sql.get(SPILLED)).bind(worker).bind(destination.to_string()).bind(after);
-        rows.bind(clamp(limit)).fetch_all(&self.other).await?.iter().map(read).collect()
+        let read = |row: &PgRow| match read(row) {
+            Ok(row) => Some(row),
+            Err(trouble) => {
+                tracing::error!(error = %StoreError::from(trouble), "an outbox row stays and is not published");
+                None
+            }
+        };
+        Ok(rows.bind(clamp(limit)).fetch_all(&self.other).await?.iter().filter_map(read).collect())
     }
 
     pub(super) async fn delete_outbox(&self, on: &mut PgConnection, mut rows: Vec<Uuid>) -> Sure<()> {

@@ -78,7 +78,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Undecodable,
         Self::InvalidPayload,
         Self::UnknownType,
@@ -93,6 +93,7 @@ impl Reason {
         Self::TooLarge,
         Self::Unstorable,
         Self::Unpublishable,
+        Self::Buried,
     ];
 
     /// The word in tables, JSON and filters.

@@ -1,7 +1,7 @@
 //! Makes or verifies the topology, each thing on a channel of its own: a difference closes that channel and nothing else.
 
 use super::{
-    super::TransportError,
+    super::{Finding, Standing, TransportError},
     topology::Item,
     trouble::{self, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED},
 };
@@ -12,43 +12,31 @@ use lapin::{
 };
 use tracing::{debug, warn};
 
-/// What was found of one thing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// As it should be, as far as can be seen.
-    Fits,
-    Missing,
-    /// It is there and otherwise; in the broker's words.
-    Differs(String),
-    /// It is there, and this user may not see its arguments.
-    Unseen,
-}
-
 /// Makes what is missing (if `make`) and refuses what differs.
 pub(super) async fn all(connection: &Connection, items: &[Item], make: bool) -> Result<(), TransportError> {
     let mut refusals = Vec::new();
     for item in items {
         let found = match item {
             // AMQP shows no bindings; to make one anew changes nothing if it is there.
-            Item::Binding { .. } if make => Found::Missing,
+            Item::Binding { .. } if make => Standing::Missing,
             Item::Binding { .. } => continue,
             _ => find(connection, item).await?,
         };
         match found {
-            Found::Fits => {}
-            Found::Unseen => warn!(item = %item.title(), "it is there; this user may not see its arguments, so they were not verified"),
-            Found::Missing if make => match create(connection, item).await {
+            Standing::Fits => {}
+            Standing::Unseen => warn!(item = %item.title(), "it is there; this user may not see its arguments, so they were not verified"),
+            Standing::Missing if make => match create(connection, item).await {
                 Ok(()) => debug!(item = %item.title(), "declared"),
                 // What could not be made cannot be bound either: one complaint is enough.
                 Err(_) if !refusals.is_empty() && matches!(item, Item::Binding { .. }) => {}
                 Err(TransportError::Unfit(why)) => refusals.push(why),
                 Err(error) => return Err(error),
             },
-            Found::Missing => refusals.push(format!(
+            Standing::Missing => refusals.push(format!(
                 "{} is missing and `declare = false`: let an operator run `topology apply`",
                 item.title()
             )),
-            Found::Differs(how) => refusals.push(format!(
+            Standing::Differs(how) => refusals.push(format!(
                 "{} is there with other arguments: {how}. Change it by a policy where the broker lets you, or delete it \
                  once it is empty and start again, or give the channel another name",
                 item.title()
@@ -58,15 +46,24 @@ pub(super) async fn all(connection: &Connection, items: &[Item], make: bool) -> 
     if refusals.is_empty() { Ok(()) } else { Err(TransportError::Unfit(refusals.join("\n  - "))) }
 }
 
+/// Looks at everything without changing anything.
+pub(super) async fn inspect(connection: &Connection, items: &[Item]) -> Result<Vec<Finding>, TransportError> {
+    let mut found = Vec::with_capacity(items.len());
+    for item in items {
+        found.push(Finding { thing: item.title(), standing: find(connection, item).await? });
+    }
+    Ok(found)
+}
+
 /// Looks without changing anything.
-pub(super) async fn find(connection: &Connection, item: &Item) -> Result<Found, TransportError> {
+async fn find(connection: &Connection, item: &Item) -> Result<Standing, TransportError> {
     let seen = match item {
         Item::Exchange { name, kind } => exchange(connection, name, kind, true).await,
         Item::Queue { name, arguments } => queue(connection, name, arguments, true).await,
-        Item::Binding { .. } => return Ok(Found::Unseen),
+        Item::Binding { .. } => return Ok(Standing::Unseen),
     };
     match seen {
-        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => return Ok(Found::Missing),
+        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => return Ok(Standing::Missing),
         Err(error) => return Err(trouble::operating(&format!("look at {}", item.title()), &error)),
         Ok(()) => {}
     }
@@ -76,15 +73,15 @@ pub(super) async fn find(connection: &Connection, item: &Item) -> Result<Found, 
         Item::Queue { name, arguments } => queue(connection, name, arguments, false).await,
         Item::Binding { .. } => Ok(()),
     };
-    let Err(error) = compared else { return Ok(Found::Fits) };
+    let Err(error) = compared else { return Ok(Standing::Fits) };
     match trouble::reply(&error) {
-        Some((PRECONDITION_FAILED, text)) => Ok(Found::Differs(text)),
-        Some((ACCESS_REFUSED, _)) => Ok(Found::Unseen),
+        Some((PRECONDITION_FAILED, text)) => Ok(Standing::Differs(text)),
+        Some((ACCESS_REFUSED, _)) => Ok(Standing::Unseen),
         _ => Err(trouble::operating(&format!("verify {}", item.title()), &error)),
     }
 }
 
-pub(super) async fn create(connection: &Connection, item: &Item) -> Result<(), TransportError> {
+async fn create(connection: &Connection, item: &Item) -> Result<(), TransportError> {
     let made = match item {
         Item::Exchange { name, kind } => exchange(connection, name, kind, false).await,
         Item::Queue { name, arguments } => queue(connection, name, arguments, false).await,
