@@ -169,6 +169,15 @@ impl Bed {
         moved.await.unwrap_or_else(|_| panic!("not within 30 s: {:?}", self.broker.tally()));
     }
 
+    /// What one message costs that has the worker to itself, statement by statement.
+    async fn statements_for(&self, todo: &[&str]) -> Vec<String> {
+        let before = self.broker.tally();
+        self.wire.take();
+        self.broker.push([message(before.acked as u64, todo)]);
+        self.moved(before.acked + 1, before.published + usize::from(todo.contains(&"event"))).await;
+        self.wire.take().words_in_transactions().into_iter().map(str::to_owned).collect()
+    }
+
     async fn count(&self, what: &str, of: &str) -> i64 {
         let text = AssertSqlSafe(format!("select count({what}) from {}.{of}", self.schema));
         sqlx::query_scalar(text).fetch_one(&self.admin).await.expect("a count")
@@ -241,26 +250,24 @@ async fn a_batch_costs_one_commit_and_seven_round_trips() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_row_is_one_statement_and_empty_ones_are_not_sent() {
     let Some(bed) = Bed::make(&Desk::open()).await else { return };
-    let (mut acked, mut published) = (0, 0);
     for (todo, statements) in [
         (&[][..], &["BEGIN", "INSERT 0 1", "COMMIT"][..]),
         (&["document"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "COMMIT"]),
         (&["document", "row"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "COMMIT"]),
         (&["fail"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "COMMIT"]), // inbox, attempt, letter
         (&["document", "row", "event"], &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "COMMIT"]),
-        (
-            &["document", "row", "event"],
-            &["BEGIN", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "INSERT 0 1", "DELETE 1", "COMMIT"],
-        ),
     ] {
-        bed.wire.take();
-        acked += 1;
-        published += usize::from(todo.contains(&"event"));
-        bed.broker.push([message(acked as u64, todo)]);
-        bed.moved(acked, published).await;
-        let log = bed.wire.take();
-        assert_eq!(log.words_in_transactions(), statements, "{todo:?}");
+        assert_eq!(bed.statements_for(todo).await, statements, "{todo:?}");
     }
+    // A commit soon after takes the confirmed event along: its relay may need a moment to know that it is confirmed.
+    let mut last = Vec::new();
+    for _ in 0..50 {
+        last = bed.statements_for(&[]).await;
+        if last.len() > 3 {
+            break;
+        }
+    }
+    assert_eq!(last, ["BEGIN", "INSERT 0 1", "DELETE 1", "COMMIT"]);
     bed.end().await;
 }
 
