@@ -8,6 +8,7 @@ mod output;
 mod run;
 mod send;
 mod setup;
+mod topology;
 
 use crate::{
     Client, Handlers,
@@ -54,7 +55,7 @@ pub struct Globals {
     /// Read pitcrew.NAME.toml beside it as well
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "NAME")]
     pub profile: Option<String>,
-    /// The broker: embedded
+    /// The broker: embedded or amqp://USER:PASSWORD@HOST:5672/VHOST
     #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "URL")]
     pub broker: Option<String>,
     /// The database: sqlite:PATH or postgres://USER@HOST/DATABASE
@@ -100,6 +101,9 @@ enum Command {
     /// Check or show the configuration
     #[command(subcommand)]
     Config(setup::ConfigCommand),
+    /// Look at what the broker must have, and make it
+    #[command(subcommand)]
+    Topology(topology::Topology),
     /// Bring the database's schema up to this build
     Migrate(setup::Migrate),
     /// Print the contract of these handlers
@@ -170,6 +174,7 @@ impl App {
             Command::Explain(explain) => block_on(explain.run(&globals)),
             Command::Dead(dead) => block_on(dead.run(&globals)),
             Command::Config(config) => config.run(&globals, &handlers),
+            Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),
             Command::Schema(schema) => schema.run(&handlers),
         }
@@ -211,7 +216,8 @@ impl Globals {
         let transport: Arc<dyn Transport> = open_transport(&config)?;
         let opened = open_store(&config, false).await?;
         opened.store.migrate().await.context("migrating the store")?;
-        Ok((Client::new(opened.store.clone(), &*transport, handlers, &config)?, opened))
+        let client = Client::new(opened.store.clone(), &*transport, handlers, &config)?;
+        Ok((client.publishing(transport).await, opened))
     }
 }
 
@@ -250,7 +256,7 @@ fn log_to_stderr(globals: &Globals, default: &str) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn"));
+    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=error"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

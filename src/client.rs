@@ -6,18 +6,25 @@ use crate::{
     context::{EffectError, holds_nul},
     route::Router,
     store::{LetterState, OutboxRow, Store},
-    transport::Transport,
+    transport::{Endpoints, Sending, Transport},
     worker,
 };
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
+use tracing::warn;
 
-/// Sends messages. Its outbox rows have no owner: a running worker's sweep takes them, an absent one finds them at its start.
+/// How long a client tries to publish what it has just written; later it is a worker's business.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Sends messages. Its outbox rows have no owner: a running worker's sweep takes them, an absent one finds them at its start. A
+/// client that is [`publishing`](Self::publishing) does not wait for either.
 #[derive(Clone)]
 pub struct Client {
     store: Arc<dyn Store>,
     router: Arc<Router>,
+    endpoints: Arc<Endpoints>,
+    direct: Option<Arc<dyn Transport>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -80,8 +87,24 @@ impl Client {
         config: &Config,
     ) -> anyhow::Result<Self> {
         let contract = handlers.contract();
-        let router = worker::plan(handlers, config)?.router(&contract, config, transport.promises());
-        Ok(Self { store, router: Arc::new(router) })
+        let topology = worker::plan(handlers, config)?;
+        let router = Arc::new(topology.router(&contract, config, transport.promises()));
+        Ok(Self { store, router, endpoints: Arc::new(topology.endpoints(config)), direct: None })
+    }
+
+    /// Publishes what it sends by itself, straight after it is durable, so that no worker of this service need be running. What
+    /// cannot be published now is left to one. Where the outbox row is the message itself nothing changes.
+    #[must_use]
+    pub async fn publishing(mut self, transport: Arc<dyn Transport>) -> Self {
+        if transport.promises().keeps_rows {
+            return self;
+        }
+        match tokio::time::timeout(AT_ONCE, transport.declare(&self.endpoints)).await {
+            Ok(Ok(())) => self.direct = Some(transport),
+            Ok(Err(error)) => warn!(%error, "what is sent waits in the outbox for a worker"),
+            Err(_elapsed) => warn!("the broker does not answer; what is sent waits in the outbox for a worker"),
+        }
+        self
     }
 
     /// Sends a message; durable when it returns. The answer is its ID.
@@ -168,7 +191,26 @@ impl Client {
     /// An envelope that no receiver would read, a type without a route, or the store is away; then none is sent.
     pub async fn send_envelopes(&self, envelopes: Vec<Envelope>, due: Option<DateTime<Utc>>) -> anyhow::Result<()> {
         let rows = self.rows(envelopes, due)?;
-        self.store.enqueue(None, &rows).await.context("writing the outbox")
+        self.store.enqueue(None, &rows).await.context("writing the outbox")?;
+        if let Some(transport) = self.direct.as_ref().filter(|_| due.is_none()) {
+            let _ = tokio::time::timeout(AT_ONCE, self.publish(&**transport, rows)).await;
+        }
+        Ok(())
+    }
+
+    /// A worker that sweeps the same rows meanwhile publishes them a second time, under the same ids.
+    async fn publish(&self, transport: &dyn Transport, rows: Vec<OutboxRow>) {
+        let sendings: Vec<_> = rows.into_iter().map(|row| Sending { row, begun: false }).collect();
+        for batch in sendings.chunk_by(|one, next| one.row.destination == next.row.destination) {
+            let answers = transport.publish(&batch[0].row.destination, batch).await;
+            let of_batch = || batch.iter().zip(&answers);
+            let confirmed: Vec<_> = of_batch().filter(|(_, answer)| answer.is_ok()).map(|(s, _)| s.row.seq).collect();
+            if let Some((sending, Err(error))) = of_batch().find(|(_, answer)| answer.is_err()) {
+                let destination = &sending.row.destination;
+                warn!(%destination, %error, "not published yet; it waits in the outbox for a worker");
+            }
+            let _ = self.store.confirm(&confirmed).await; // else a worker publishes them again, under the same ids
+        }
     }
 
     /// The rows that [`send_envelopes`](Self::send_envelopes) would write.

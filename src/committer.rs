@@ -6,7 +6,7 @@
 
 mod batch;
 
-pub(crate) use batch::Backoff;
+pub(crate) use batch::{Absence, Backoff};
 
 use crate::{
     pipeline::Weight,
@@ -16,6 +16,7 @@ use crate::{
 };
 use std::{
     collections::HashSet,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -89,7 +90,8 @@ pub(crate) enum Why {
 
 /// A finished message with all that it holds.
 pub(crate) struct Ticket {
-    finished: Finished,
+    /// Boxed: it is handed from task to task and moved into its batch.
+    finished: Box<Finished>,
     delivery: Delivery,
     weight: Weight,
     open: Option<OpenTx>,
@@ -111,6 +113,7 @@ pub(crate) struct Counters {
 pub(crate) struct Committer {
     queue: mpsc::Sender<Ticket>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) absence: Arc<Absence>,
 }
 
 impl Committer {
@@ -124,20 +127,17 @@ impl Committer {
         give_up: CancellationToken,
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, tickets) = mpsc::channel(limits.finished);
-        let counters = Arc::<Counters>::default();
-        let run = Run {
-            shared: Arc::new(batch::Shared { store, relay, worker, counters: counters.clone(), give_up }),
-            limits,
-            tickets,
-            waiting: Vec::new(),
-        };
-        (Self { queue, counters }, tokio::spawn(run.run()))
+        let (counters, absence) = (Arc::<Counters>::default(), Arc::<Absence>::default());
+        let shared =
+            batch::Shared { store, relay, worker, counters: counters.clone(), give_up, absence: absence.clone() };
+        let run = Run { shared: Arc::new(shared), limits, tickets, waiting: Vec::new() };
+        (Self { queue, counters, absence }, tokio::spawn(run.run()))
     }
 
     /// Hands everything over and waits for what became of it.
     pub(crate) async fn commit(
         &self,
-        finished: Finished,
+        finished: Box<Finished>,
         delivery: Delivery,
         weight: Weight,
         open: Option<OpenTx>,
@@ -146,11 +146,9 @@ impl Committer {
             delivery.ack(Committed { _minted_here: () }); // nothing to make durable
             return Settled::Duplicate;
         }
+        let Ok(place) = self.queue.reserve().await else { return Settled::Dropped };
         let (answer, settled) = oneshot::channel();
-        let ticket = Ticket { finished, delivery, weight, open, answer };
-        if self.queue.send(ticket).await.is_err() {
-            return Settled::Dropped;
-        }
+        place.send(Ticket { finished, delivery, weight, open, answer });
         settled.await.unwrap_or(Settled::Dropped)
     }
 }
@@ -207,6 +205,7 @@ impl Run {
     fn next_batch(&mut self) -> Vec<Ticket> {
         let (mut batch, mut later) = (Vec::with_capacity(self.waiting.len()), Vec::new());
         let (mut rows, mut bytes) = (0, 0);
+        let hashes = RandomState::new();
         let mut keys = HashSet::with_capacity(self.waiting.len());
         let mut full = false;
         for ticket in self.waiting.drain(..) {
@@ -214,8 +213,9 @@ impl Run {
             full |= batch.len() >= self.limits.messages
                 || (!batch.is_empty()
                     && (rows + effects.len() > self.limits.rows || bytes + effects.bytes() > self.limits.bytes));
+            // Two keys of one hash would only come in two batches.
             let envelope = &ticket.finished.envelope;
-            let key = (ticket.finished.consumer.clone(), envelope.source.clone(), envelope.id.clone());
+            let key = hashes.hash_one((&ticket.finished.consumer, &envelope.source, &envelope.id));
             if full || !keys.insert(key) {
                 later.push(ticket);
                 continue;

@@ -52,32 +52,36 @@ pub(crate) struct Turn {
 }
 
 impl Lanes {
-    /// Takes the next place in the lane of `key`. The second answer: another delivery of `id` is in this lane already.
-    pub(crate) fn join(self: &Arc<Self>, key: &str, id: impl Hash) -> (Place, bool) {
+    /// Takes the next place in the lane of `key`, unless `most` are in it: one key must not fill the worker. The second answer:
+    /// another delivery of `id` is in this lane already.
+    pub(crate) fn join(self: &Arc<Self>, key: &str, id: impl Hash, most: usize) -> Option<(Place, bool)> {
         let mut hasher = DefaultHasher::new();
         id.hash(&mut hasher);
         let id = hasher.finish();
         let mut lanes = self.lock();
         if let Some(lane) = lanes.get_mut(key) {
+            if lane.ids.len() >= most {
+                return None;
+            }
             let twin = lane.ids.contains(&id);
             let (turn, waiting) = oneshot::channel();
             lane.waiting.push_back(turn);
             lane.ids.push_back(id);
-            return (Place::Behind(waiting), twin);
+            return Some((Place::Behind(waiting), twin));
         }
         let key: Arc<str> = key.into();
         lanes.insert(key.clone(), Lane { waiting: VecDeque::new(), ids: VecDeque::from([id]) });
-        (Place::Now(Turn { lanes: Some(self.clone()), key, id }), false)
+        Some((Place::Now(Turn { lanes: Some(self.clone()), key, id }), false))
     }
 
-    /// Returns when fewer than `most` are in the lane of `key`: one key must not fill the worker.
-    pub(crate) async fn room(&self, key: &str, most: usize) {
+    /// As [`join`](Self::join), as soon as fewer than `most` are in the lane.
+    pub(crate) async fn join_when_free(self: &Arc<Self>, key: &str, id: impl Hash, most: usize) -> (Place, bool) {
         loop {
             let left = self.left.notified();
             tokio::pin!(left);
             left.as_mut().enable();
-            if self.lock().get(key).is_none_or(|lane| lane.ids.len() < most) {
-                return;
+            if let Some(place) = self.join(key, &id, most) {
+                return place;
             }
             left.await;
         }
@@ -130,12 +134,13 @@ mod tests {
     #[tokio::test]
     async fn one_key_runs_in_order_and_other_keys_do_not_wait() {
         let lanes = Arc::new(Lanes::default());
-        let (first, twin) = lanes.join("a", 1);
+        let join = |key, id| lanes.join(key, id, 9).unwrap();
+        let (first, twin) = join("a", 1);
         assert!(!twin);
-        let (second, _) = lanes.join("a", 2);
-        let (third, twin) = lanes.join("a", 2);
+        let (second, _) = join("a", 2);
+        let (third, twin) = join("a", 2);
         assert!(twin, "the same id is in the lane");
-        let other = lanes.join("b", 1).0.turn().await;
+        let other = join("b", 1).0.turn().await;
         let first = first.turn().await;
         let mut second = Box::pin(second.turn());
         assert!(futures::poll!(&mut second).is_pending());
@@ -152,9 +157,10 @@ mod tests {
     #[tokio::test]
     async fn who_gives_up_waiting_is_passed_over() {
         let lanes = Arc::new(Lanes::default());
-        let first = lanes.join("a", 1).0.turn().await;
-        let (second, _) = lanes.join("a", 2);
-        let (third, _) = lanes.join("a", 3);
+        let join = |key, id| lanes.join(key, id, 9).unwrap();
+        let first = join("a", 1).0.turn().await;
+        let (second, _) = join("a", 2);
+        let (third, _) = join("a", 3);
         drop(second);
         drop(first);
         drop(third.turn().await);
@@ -164,13 +170,17 @@ mod tests {
     #[tokio::test]
     async fn a_hot_key_waits_for_room() {
         let lanes = Arc::new(Lanes::default());
-        let first = lanes.join("a", 1).0.turn().await;
-        let (second, _) = lanes.join("a", 2);
-        let mut room = Box::pin(lanes.room("a", 2));
-        assert!(futures::poll!(&mut room).is_pending());
-        lanes.room("b", 2).await;
+        let first = lanes.join("a", 1, 2).unwrap().0.turn().await;
+        let (second, _) = lanes.join("a", 2, 2).unwrap();
+        assert!(lanes.join("a", 3, 2).is_none());
+        let mut third = Box::pin(lanes.join_when_free("a", 3, 2));
+        assert!(futures::poll!(&mut third).is_pending());
+        drop(lanes.join("b", 3, 2).unwrap().0.turn().await);
         drop(first);
-        room.await;
+        let (third, twin) = third.await;
+        assert!(!twin);
         drop(second.turn().await);
+        drop(third.turn().await);
+        assert!(lanes.is_empty());
     }
 }

@@ -4,6 +4,7 @@
 //! lane; `walk` is one task per message. Every delivery ends in exactly one fate, or is dropped unsettled and comes again.
 
 mod admit;
+mod collect;
 mod conclude;
 mod decode;
 mod handle;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
     pub(crate) payload_limit: usize,
     pub(crate) inbox_retention: Duration,
+    /// How long a delivery may be held.
+    pub(crate) ack_timeout: Duration,
     /// Read by every handler, written by one that has to run alone because it may kill its worker.
     pub(crate) solo: RwLock<()>,
     /// Nothing begins any more.
@@ -124,10 +127,28 @@ impl Pipeline {
         let walks = TaskTracker::new();
         let mut pause = Duration::from_millis(100);
         while !self.shared.stop.is_cancelled() {
-            let error = match self.shared.transport.subscribe(&self.subscription).await {
-                Ok(consumer) => {
+            let subscribed = tokio::select! {
+                biased;
+                () = self.shared.stop.cancelled() => break,
+                subscribed = self.shared.transport.subscribe(&self.subscription) => subscribed,
+            };
+            let error = match subscribed {
+                Ok(mut consumer) => {
                     pause = Duration::from_millis(100);
-                    self.receive(consumer, &walks).await
+                    // The store is away: before the broker takes back what is held, and breaks the channel, it is given back.
+                    let absence = &self.shared.committer.absence;
+                    let received = tokio::select! {
+                        biased;
+                        () = absence.longer_than(self.shared.ack_timeout / 2) => None,
+                        received = self.receive(&mut *consumer, &walks) => Some(received),
+                    };
+                    let Some(received) = received else {
+                        let subscription = &self.subscription.name;
+                        warn!(%subscription, "the store is away for long: what is held goes back to the broker");
+                        consumer.hand_back().await;
+                        tokio::select! { biased; () = self.shared.stop.cancelled() => break, () = absence.is_over() => continue }
+                    };
+                    received
                 }
                 Err(error) => Err(error),
             };
@@ -145,7 +166,7 @@ impl Pipeline {
     }
 
     /// receive → decode, in order of receipt; then each message goes its own way.
-    async fn receive(self: &Arc<Self>, mut from: Box<dyn Consumer>, walks: &TaskTracker) -> Result<(), TransportError> {
+    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer, walks: &TaskTracker) -> Result<(), TransportError> {
         let stop = &self.shared.stop;
         loop {
             let batch = tokio::select! {
@@ -166,7 +187,7 @@ impl Pipeline {
                     }
                     Err(finished) => {
                         let pipeline = self.clone();
-                        walks.spawn(async move { pipeline.settle(*finished, delivery, weight).await });
+                        walks.spawn(async move { pipeline.settle(finished, delivery, weight).await });
                     }
                 }
             }
@@ -179,62 +200,77 @@ impl Pipeline {
         match work.envelope.ordering_key().filter(|_| self.policy.ordered) {
             Some(key) => {
                 let half = (self.room.count() / 2).max(1);
+                if let Some(place) = self.lanes.join(key, id, half) {
+                    return Some(place);
+                }
                 tokio::select! {
                     biased;
-                    () = self.shared.stop.cancelled() => return None,
-                    () = self.lanes.room(key, half) => {}
+                    () = self.shared.stop.cancelled() => None,
+                    place = self.lanes.join_when_free(key, id, half) => Some(place),
                 }
-                Some(self.lanes.join(key, id))
             }
             // NUL is in no ID that the parser lets through: the two kinds of lanes never meet.
-            None => Some(self.lanes.join(&format!("\0{}\0{}", work.key.source, work.key.id), id)),
+            None => self.lanes.join(&format!("\0{}\0{}", work.key.source, work.key.id), id, usize::MAX),
         }
     }
 
     /// admit → handle → commit → ack, for one message.
+    ///
+    /// A thousand of these are in memory, so what rarely happens is boxed. Whether the worker stops is asked before each wait and
+    /// waited for beside it last: what need not wait does not touch the list of those who do.
     async fn walk(self: Arc<Self>, mut work: Work, place: (Place, bool), mut delivery: Delivery, mut weight: Weight) {
         let (place, twin) = place;
+        let stop = &self.shared.stop;
         let _turn = tokio::select! {
             biased;
-            () = self.shared.stop.cancelled() => return,
             turn = place.turn() => turn,
+            () = stop.cancelled() => return,
         };
         for run in 0.. {
-            let admission = tokio::select! {
-                biased;
-                () = self.shared.stop.cancelled() => None,
-                // What lost a race for a document may have lost it to its own commit, whose answer was lost.
-                admission = self.admit(&mut work, twin || run > 0) => Some(admission),
+            let admission = if stop.is_cancelled() {
+                None
+            } else {
+                tokio::select! {
+                    biased;
+                    // What lost a race for a document may have lost it to its own commit, whose answer was lost.
+                    admission = self.admit(&mut work, twin || run > 0) => Some(admission),
+                    () = stop.cancelled() => None,
+                }
             };
             let pass = match admission {
-                None => return self.unclaim(&work).await,
+                None => return Box::pin(self.unclaim(&work)).await,
+                // The slot was freed by a handler that ended because the worker ends: it is nobody's any more.
+                Some(Admission::Run(_)) if stop.is_cancelled() => return Box::pin(self.unclaim(&work)).await,
                 Some(Admission::Run(pass)) => pass,
-                Some(Admission::Settle(finished)) => return self.settle(*finished, delivery, weight).await,
+                Some(Admission::Settle(finished)) => return Box::pin(self.settle(finished, delivery, weight)).await,
             };
             fault::at(Point::BeforeHandle).await;
             let span = self.span(&work);
             let Some(handled) = self.handle(&work).instrument(span).await else {
                 drop(pass);
                 warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
-                return self.unclaim(&work).await;
+                return Box::pin(self.unclaim(&work)).await;
             };
             // The slot is free; the commit has a budget of its own. Who ran alone is beside nobody until that commit is made: if the
             // worker died before it, this one would be taken for the killer.
             let _alone = pass.end();
             fault::at(Point::AfterHandle).await;
             let (finished, open) = self.conclude(&work, handled);
-            match self.shared.committer.commit(finished, delivery, weight, open).await {
+            match self.shared.committer.commit(Box::new(finished), delivery, weight, open).await {
                 Settled::Stored | Settled::Duplicate => return,
                 // The store lost it; its worker lives.
                 Settled::Dropped => return self.unclaim(&work).await,
                 Settled::Back(Why::Conflict, back, room) if run < RERUNS => (delivery, weight) = (back, room),
-                Settled::Back(why, back, room) => return self.settle(self.condemn(&work, why), back, room).await,
+                Settled::Back(why, back, room) => {
+                    let condemned = Box::new(self.condemn(&work, why));
+                    return Box::pin(self.settle(condemned, back, room)).await;
+                }
             }
         }
     }
 
     /// Commits a fate that needs no handler.
-    async fn settle(&self, finished: Finished, delivery: Delivery, weight: Weight) {
+    async fn settle(&self, finished: Box<Finished>, delivery: Delivery, weight: Weight) {
         report(&finished);
         let Settled::Back(why, delivery, weight) =
             self.shared.committer.commit(finished.clone(), delivery, weight, None).await
@@ -242,7 +278,7 @@ impl Pipeline {
             return;
         };
         // The letter of last resort: no inbox row that could collide, no effect that could be refused.
-        let letter = self.last_resort(finished, &why);
+        let letter = Box::new(self.last_resort(*finished, &why));
         if let Settled::Back(why, delivery, _) = self.shared.committer.commit(letter, delivery, weight, None).await {
             error!(?why, "a message can be neither handled nor buried; it is released and will come again");
             tokio::time::sleep(Duration::from_secs(1)).await;

@@ -73,6 +73,8 @@ struct Confirmed {
     waiting: Vec<Uuid>,
     /// All of them, those under deletion too: paging must not take them for new ones.
     standing: HashSet<Uuid>,
+    /// How often a commit took along what waited.
+    taken_along: u64,
 }
 
 impl Relay {
@@ -102,11 +104,22 @@ impl Relay {
     /// Rows that were committed under this worker's name, in commit order. Never waits: beyond its bound a destination leaves
     /// them to the outbox.
     pub(crate) fn take(&self, rows: Vec<OutboxRow>) {
+        let mut arrivals: Vec<(Arc<Lane>, Vec<Sending>)> = Vec::new();
         for row in rows {
-            match row.due {
-                Some(due) => self.expect_due(due),
-                None => self.lane(&row.destination).push(Sending { row, begun: false }),
+            if let Some(due) = row.due {
+                self.expect_due(due);
+                continue;
             }
+            let known = arrivals.iter().position(|(lane, _)| *lane.destination() == row.destination);
+            let at = known.unwrap_or_else(|| {
+                arrivals.push((self.lane(&row.destination), Vec::new()));
+                arrivals.len() - 1
+            });
+            arrivals[at].1.push(Sending { row, begun: false });
+        }
+        // At once for each destination: one wake-up, and one large publish instead of many small ones.
+        for (lane, sendings) in arrivals {
+            lane.push(sendings);
         }
     }
 
@@ -132,9 +145,10 @@ impl Relay {
 
     /// Rows that may be deleted on the way of the next commit. The caller gives them back if that fails.
     pub(crate) fn confirmed(&self) -> Vec<Uuid> {
-        let waiting = &mut self.confirmations().waiting;
-        let rest = waiting.len().saturating_sub(4_096);
-        waiting.split_off(rest)
+        let mut confirmed = self.confirmations();
+        confirmed.taken_along += 1;
+        let rest = confirmed.waiting.len().saturating_sub(4_096);
+        confirmed.waiting.split_off(rest)
     }
 
     /// They were not deleted after all.

@@ -4,6 +4,8 @@
 //! declared in [`Promises`], never asked by name.
 
 pub mod embedded;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 
 use crate::{
     Envelope,
@@ -134,6 +136,28 @@ pub struct Room {
     pub bytes: usize,
 }
 
+/// One thing that a broker must have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is, for people.
+    pub thing: String,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// How one thing stands on the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// As it should be.
+    Fits,
+    /// Not there: it would be made.
+    Missing,
+    /// There, and otherwise; in the broker's words.
+    Differs(String),
+    /// The broker does not show it to this user.
+    Unseen,
+}
+
 /// Messages by state. `None` where the broker does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
@@ -158,6 +182,12 @@ pub trait Transport: Send + Sync + 'static {
     /// Makes or verifies what these endpoints need. Before anything else; may be called again.
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError>;
 
+    /// How the broker stands to these endpoints. Changes nothing; empty where there is nothing to declare.
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+        let _ = endpoints;
+        Ok(Vec::new())
+    }
+
     /// Starts to listen. Dropping the consumer hands back what nobody began.
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError>;
 
@@ -171,6 +201,13 @@ pub trait Transport: Send + Sync + 'static {
     /// How many wait.
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError>;
 
+    /// Listens to the Dead Letter Channel of a subscription: what the broker itself buried there ([`Delivery::buried`]), beside
+    /// the copies that were published to it. `None`: this broker buries nothing.
+    async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {
+        let _ = subscription;
+        Ok(None)
+    }
+
     /// Flushes acks and ends connections. Nothing is delivered afterwards.
     async fn close(&self);
 }
@@ -180,6 +217,10 @@ pub trait Transport: Send + Sync + 'static {
 pub trait Consumer: Send {
     /// At most `room`; waits for the first, never for a full batch. Cancel safe. [`TransportError::Closed`] ends it.
     async fn receive(&mut self, room: Room) -> Result<Vec<Delivery>, TransportError>;
+
+    /// Ends this life and gives back all of it, also what is still held: an ack that comes later goes nowhere. For a worker that
+    /// cannot settle anything for longer than the broker waits for.
+    async fn hand_back(self: Box<Self>) {}
 }
 
 /// The settling side of a delivery: one object per life of a broker channel (AMQP) or of an assigned partition (Kafka).
@@ -202,6 +243,17 @@ pub enum Content {
     Parsed(Arc<Envelope>),
 }
 
+/// Why a broker itself buried a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burial {
+    /// In the broker's word: `delivery_limit`, `expired`, `rejected`, `maxlen`.
+    pub reason: String,
+    /// The queue that it lay in.
+    pub queue: String,
+    /// How often.
+    pub count: u64,
+}
+
 /// A message and the right to settle it: once, and only with proof that its fate is durable. Dropped, it is released.
 #[must_use = "a dropped delivery comes again"]
 pub struct Delivery {
@@ -213,13 +265,15 @@ pub struct Delivery {
     pub row: Option<Uuid>,
     /// When it was received, by the broker's or this process' clock.
     pub received: DateTime<Utc>,
+    /// It comes from a Dead Letter Channel, and the broker put it there.
+    pub buried: Option<Burial>,
     settle: Option<(Arc<dyn Settle>, u64)>,
 }
 
 impl Delivery {
     /// For transports.
     pub fn new(content: Content, suspect: bool, row: Option<Uuid>, settle: Arc<dyn Settle>, tag: u64) -> Self {
-        Self { content, suspect, row, received: crate::clock::now(), settle: Some((settle, tag)) }
+        Self { content, suspect, row, received: crate::clock::now(), buried: None, settle: Some((settle, tag)) }
     }
 
     /// Bytes it holds while it is in flight.

@@ -140,6 +140,7 @@ impl Worker {
             router,
             payload_limit: config.worker.payload_limit,
             inbox_retention: config.store.retention.inbox,
+            ack_timeout: config.worker.ack_timeout,
             solo: RwLock::new(()),
             stop,
             cancelled: CancellationToken::new(),
@@ -147,8 +148,9 @@ impl Worker {
         });
         let consumers = TaskTracker::new();
         for planned in topology.subscriptions {
-            let pipeline = pipeline(&config, &registry, &first_seen, planned, shared.clone())?;
-            consumers.spawn(Arc::new(pipeline).consume());
+            let pipeline = Arc::new(pipeline(&config, &registry, &first_seen, planned, shared.clone())?);
+            consumers.spawn(pipeline.clone().collect());
+            consumers.spawn(pipeline.consume());
         }
         let upkeep = TaskTracker::new();
         upkeep.spawn(upkeep::run(store.clone(), record, retention, relay_stop.clone()));

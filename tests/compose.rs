@@ -112,3 +112,18 @@ fn its_health_check_does_not_take_the_initialising_server_for_the_real_one() {
         "while it initialises itself the image runs a server that listens on its socket only: ask over TCP, not {test:?}"
     );
 }
+
+#[test]
+fn rabbitmq_is_what_the_tests_connect_to_and_keeps_its_queues() {
+    let compose = compose();
+    let rabbitmq = &compose["services"]["rabbitmq"];
+    assert_eq!(strings(&rabbitmq["ports"]), ["127.0.0.1:${PITCREW_RABBITMQ_PORT:-5672}:5672"]);
+    assert_eq!(rabbitmq["environment"]["RABBITMQ_DEFAULT_USER"].as_str(), Some("pitcrew"));
+    assert_eq!(
+        rabbitmq["environment"]["RABBITMQ_DEFAULT_PASS"].as_str(),
+        Some("${PITCREW_RABBITMQ_PASSWORD:-pitcrew}")
+    );
+    assert_eq!(strings(&rabbitmq["volumes"]), ["rabbitmq:/var/lib/rabbitmq"]);
+    assert!(names(&compose["volumes"]).contains(&"rabbitmq"), "its volume is not declared");
+    assert!(rabbitmq["hostname"].as_str().is_some(), "the folder of its data has the host's name in it");
+}

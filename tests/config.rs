@@ -471,7 +471,6 @@ fn settings_that_do_not_go_together_are_problems_with_a_fix() {
         [store.retention] inbox: the inbox is kept in days; set it to at least 1 day, for example "14d"
         [worker] batch: with 0 nothing is ever committed; set it to 1 or more
         [worker] in_flight_bytes: it is smaller than payload_limit: the largest messages could never be received; raise it to a multiple of payload_limit
-        [transport.a] kind: this build has no transport `rabbitmq` yet; set kind to "embedded" and leave url away
         [transport.b] kind: this build has no transport `kafka` yet; set kind to "embedded" and leave url away
         [transport.b] url: there is none; set it, for example to "kafka://host:9092"
         [transport.c] url: kind is `embedded` and url is an address of `rabbitmq`; leave kind away: the url says it
@@ -534,6 +533,8 @@ fn the_reference_file_names_every_key_with_its_default() {
     let example =
         HandlerConfig { deadline: Some(deadline), concurrency: Some(concurrency), ..HandlerConfig::default() };
     expected.handlers.insert(handler.into(), example);
+    let broker = expected.transport.get_mut("default").unwrap();
+    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into()); // the default is the system's, which has no name
     assert_eq!(config, expected);
 
     // A key that the file forgot would have its default all the same, so the file itself is asked for each.
@@ -655,10 +656,10 @@ mod generated {
             "kafka://[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
-        (url, select(TransportKind::ALL)).prop_map(|(url, kind)| TransportConfig {
+        let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
+        (url, select(TransportKind::ALL), any::<bool>(), ca_file).prop_map(|(url, kind, declare, ca_file)| {
             // A section of kind embedded with another url is a problem for `check`; it loads as well.
-            kind,
-            url,
+            TransportConfig { kind, url, declare, ca_file }
         })
     }
 

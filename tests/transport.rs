@@ -4,6 +4,9 @@
 
 #[path = "transport/embedded.rs"]
 mod embedded;
+#[cfg(feature = "rabbitmq")]
+#[path = "transport/rabbitmq.rs"]
+mod rabbitmq;
 
 use futures::FutureExt;
 use pitcrew::testing::conformance::transport::{self, Bench, Subject};
@@ -128,6 +131,26 @@ mod embedded_on_sqlite {
 
 mod embedded_on_postgres {
     working!(crate::embedded::on_postgres);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod bare_rabbitmq {
+    bare!(crate::rabbitmq::on_v3);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod bare_rabbitmq_4 {
+    bare!(crate::rabbitmq::on_v4);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq_3 {
+    working!(crate::rabbitmq::on_v3);
+}
+
+#[cfg(feature = "rabbitmq")]
+mod rabbitmq_4 {
+    working!(crate::rabbitmq::on_v4);
 }
 
 /// What a broker does on a bad day: duplicates, lost acks, refusals, and no order. Order and the count of equal bytes are

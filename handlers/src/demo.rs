@@ -169,9 +169,10 @@ fn settings(globals: &Globals, directory: &Path) -> anyhow::Result<String> {
         Some(url) => (quoted(url)?, format!("demo_{}", pitcrew::clock::uuid_v7().simple())),
         None => (quoted(&format!("sqlite:{}", directory.join("demo.db").display()))?, "pitcrew".to_owned()),
     };
+    let broker = quoted(globals.broker.as_deref().unwrap_or("embedded"))?;
     let file = quoted(&directory.join("notifications.log").display().to_string())?;
     Ok(format!(
-        "service = \"car-worker\"\n\n[store]\nurl = {store}\nschema = \"{schema}\"\n\n\
+        "service = \"car-worker\"\n\n[transport.default]\nurl = {broker}\n\n[store]\nurl = {store}\nschema = \"{schema}\"\n\n\
          [channel.\"car.commands\".retry]\nfirst = \"200ms\"\nmax = \"1s\"\ntiers = [\"100ms\", \"200ms\", \"500ms\", \"1s\"]\n\n\
          [handlers.\"car.RecommendationBriefGenerated\"]\npath = {file}\n"
     ))

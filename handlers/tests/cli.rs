@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 16] = [
     &[],
     &["run"],
     &["send"],
@@ -25,6 +25,7 @@ const COMMANDS: [&[&str]; 15] = [
     &["config"],
     &["config", "check"],
     &["config", "show"],
+    &["topology"],
     &["migrate"],
     &["schema"],
     &["demo"],

@@ -64,6 +64,27 @@ fn killed_three_times_everything_has_one_effect_on_postgres() {
 }
 
 #[test]
+fn killed_three_times_everything_has_one_effect_on_rabbitmq() {
+    on_broker("PITCREW_RABBITMQ_URL", "RabbitMQ");
+}
+
+#[test]
+fn killed_three_times_everything_has_one_effect_on_rabbitmq_4() {
+    on_broker("PITCREW_RABBITMQ4_URL", "RabbitMQ 4");
+}
+
+/// The channels have the names of the real ones: nobody else may use them on this broker meanwhile.
+fn on_broker(variable: &str, what: &str) {
+    let Ok(url) = std::env::var(variable) else {
+        eprintln!("skipped: no {what} ({variable})");
+        return;
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().join("demo");
+    adds_up(&demo(&["--json", "--commands", "400", "--broker", &url, "--dir", dir.to_str().unwrap()]), 400, 3);
+}
+
+#[test]
 fn someones_own_commands_are_worked_and_a_bad_line_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("mine.ndjson");

@@ -58,7 +58,7 @@ struct Filter {
 #[command(after_help = "\
 Reasons: undecodable, invalid_payload, unknown_type, permanent, exhausted, gave_up,
   too_old, from_the_future, id_reused, key_conflict, kills_worker, too_large,
-  unstorable, unpublishable, newer_version (quarantined)
+  unstorable, unpublishable, buried, newer_version (quarantined)
 
 Examples:
   {bin} dead list --reason exhausted --newer-than 1h

@@ -15,6 +15,8 @@ use tracing::{info, warn};
 Examples:
   {bin} run                         the database is ./pitcrew.db
   {bin} run --channel car.commands  this channel only
+  {bin} run --broker amqp://app:secret@mq/cars
+                                           RabbitMQ, vhost `cars`
   {bin} run --store postgres://app@db/cars
                                            several may run at once")]
 pub(super) struct Run {

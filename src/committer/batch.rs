@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ pub(super) struct Shared {
     pub(super) worker: Uuid,
     pub(super) counters: Arc<Counters>,
     pub(super) give_up: CancellationToken,
+    pub(super) absence: Arc<Absence>,
 }
 
 /// The answer for one message; `None` if the worker gave up on a store that is away.
@@ -41,12 +43,12 @@ impl Shared {
         let mut finished = Vec::with_capacity(group.len());
         let mut tickets = Vec::with_capacity(group.len());
         for Ticket { finished: message, delivery, weight, answer, .. } in group {
-            finished.push(message);
+            finished.push(*message);
             tickets.push((delivery, weight, answer));
         }
         let (answers, in_doubt) = self.commit_or_split(&finished).await;
         fault::at(Point::AfterCommit).await;
-        let mut stored = Vec::with_capacity(finished.len());
+        let (mut left, mut rows) = (Vec::new(), Vec::new());
         let mut settled = Vec::with_capacity(finished.len());
         for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
             if in_doubt && matches!(answer, Some(Ok(Verdict::Duplicate | Verdict::Conflict))) {
@@ -57,7 +59,8 @@ impl Shared {
             let done = match answer {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
-                    stored.push(message);
+                    left.extend(message.row);
+                    rows.extend(message.effects.outbox);
                     Settled::Stored
                 }
                 Some(Ok(Verdict::Duplicate)) => {
@@ -74,10 +77,10 @@ impl Shared {
             settled.push((asked, done));
         }
         fault::at(Point::AfterAck).await;
-        for message in stored {
-            self.relay.forget(message.row);
-            self.relay.take(message.effects.outbox);
+        for row in left {
+            self.relay.forget(Some(row));
         }
+        self.relay.take(rows);
         // Last: an answered walk leaves its lane, and the next of the key must find these rows in the relay before its own.
         for (asked, done) in settled {
             let _ = asked.send(done); // the walk may be gone; the fate stands
@@ -108,7 +111,7 @@ impl Shared {
     /// A store that is away is awaited, holding everything: the room of these messages is not free, so consumption stops by
     /// itself. A refusal is the caller's business.
     async fn commit_stubbornly(&self, part: &[Finished], in_doubt: &mut bool) -> Result<Option<Vec<Verdict>>, String> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(&self.absence);
         loop {
             fault::at(Point::BeforeCommit).await;
             let confirmed = self.relay.confirmed();
@@ -173,18 +176,50 @@ impl Shared {
 
 /// How a stubborn caller waits for a store. Says once that it waits, and once that it is over.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub(crate) struct Backoff<'a> {
+    absence: &'a Absence,
     pause: Duration,
     since: Option<clock::Instant>,
 }
 
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { pause: Duration::from_millis(50), since: None }
+/// Since when the store is away, for all of a worker to see.
+#[derive(Debug, Default)]
+pub(crate) struct Absence(watch::Sender<Option<clock::Instant>>);
+
+impl Absence {
+    /// Returns when the store has been away for `limit` without a break.
+    pub(crate) async fn longer_than(&self, limit: Duration) {
+        let mut since = self.0.subscribe();
+        loop {
+            let began = *since.borrow_and_update();
+            let over = async {
+                match began {
+                    Some(began) => tokio::time::sleep_until(began + limit).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! { () = over => return, _ = since.changed() => {} }
+        }
+    }
+
+    pub(crate) async fn is_over(&self) {
+        let _ = self.0.subscribe().wait_for(Option::is_none).await;
+    }
+
+    fn begins(&self, at: clock::Instant) {
+        self.0.send_if_modified(|since| since.is_none() && since.replace(at).is_none());
+    }
+
+    fn ends(&self) {
+        self.0.send_if_modified(|since| since.take().is_some());
     }
 }
 
-impl Backoff {
+impl<'a> Backoff<'a> {
+    pub(crate) fn new(absence: &'a Absence) -> Self {
+        Self { absence, pause: Duration::from_millis(50), since: None }
+    }
+
     /// Rolled back for sure: again, almost at once.
     pub(crate) async fn busy(&mut self) {
         tokio::time::sleep(Duration::from_millis(1 + fastrand::u64(0..10))).await;
@@ -192,6 +227,7 @@ impl Backoff {
 
     /// `false`: do not wait any more.
     pub(crate) async fn away(&mut self, error: &StoreError, give_up: &CancellationToken) -> bool {
+        self.absence.begins(clock::instant()); // another caller may have called it over too soon
         if self.since.is_none() {
             self.since = Some(clock::instant());
             warn!(error = %error, "the store is away: nothing is acked, everything is held until it is back");
@@ -206,6 +242,7 @@ impl Backoff {
     }
 
     pub(crate) fn is_over(&mut self) {
+        self.absence.ends();
         if let Some(since) = self.since.take() {
             info!(seconds = since.elapsed().as_secs_f64(), "the store is back");
         }

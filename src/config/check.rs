@@ -12,7 +12,11 @@ use super::{BrokerUrl, Config, StoreUrl, TransportConfig, routing};
 const MARGIN: Duration = Duration::from_secs(60);
 
 /// The transports of this build.
-const BUILT: [TransportKind; 1] = [TransportKind::Embedded];
+const BUILT: &[TransportKind] = &[
+    TransportKind::Embedded,
+    #[cfg(feature = "rabbitmq")]
+    TransportKind::Rabbitmq,
+];
 
 /// Something that a start refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,14 @@ use super::settings::RUNTIME_KEYS;
 const PREFIX: &str = "PITCREW_";
 
 /// Variables of the same prefix that are read elsewhere and are no settings; the second line is the test command's.
-const ELSEWHERE: [&str; 7] = [
+const ELSEWHERE: [&str; 10] = [
     "PROFILE",
     "CONFIG",
     "LOG", //
     "POSTGRES_URL",
+    "RABBITMQ_URL",
+    "RABBITMQ4_URL",
+    "RABBITMQ4_ROOT",
     "ALL",
     "ONLY",
     "REQUIRE",

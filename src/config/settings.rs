@@ -1,6 +1,7 @@
 //! The settings with their defaults: plain data, one struct a section of `config/pitcrew.toml`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -24,11 +25,16 @@ pub struct TransportConfig {
     pub kind: TransportKind,
     /// Where the broker is.
     pub url: BrokerUrl,
+    /// Whether what is missing on the broker is made at the start, or only verified.
+    pub declare: bool,
+    /// A PEM file with the certificates that the broker's may be signed by, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl Default for TransportConfig {
     fn default() -> Self {
-        TransportConfig { kind: TransportKind::Embedded, url: BrokerUrl::Embedded }
+        TransportConfig { kind: TransportKind::Embedded, url: BrokerUrl::Embedded, declare: true, ca_file: None }
     }
 }
 

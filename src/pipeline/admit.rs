@@ -66,7 +66,7 @@ impl Pipeline {
 
     /// `None`: the worker stops while the store is away.
     async fn seen(&self, keys: &[InboxKey]) -> Option<Vec<Option<Seen>>> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(&self.shared.committer.absence);
         loop {
             match self.shared.store.seen(keys).await {
                 Ok(seen) => {

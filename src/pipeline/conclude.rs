@@ -176,7 +176,7 @@ impl Pipeline {
         finished
     }
 
-    fn letter(&self, finished: &Finished, state: LetterState, reason: &str, error: &str) -> DeadLetter {
+    pub(super) fn letter(&self, finished: &Finished, state: LetterState, reason: &str, error: &str) -> DeadLetter {
         let envelope = &finished.envelope;
         DeadLetter {
             key: LetterKey {

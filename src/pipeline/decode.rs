@@ -41,22 +41,7 @@ impl Pipeline {
         };
         let key = InboxKey { consumer, source: envelope.source.clone(), id: envelope.id.clone() };
         let payload_hash = envelope.payload_hash();
-        let frame = |fate| Finished {
-            consumer: key.consumer.clone(),
-            subscription: self.subscription.name.clone(),
-            envelope: envelope.clone(),
-            payload_hash,
-            fate,
-            fenced: true,
-            operation: None,
-            effects: Effects::default(),
-            attempt: None,
-            letter: None,
-            row: delivery.row,
-            claimed: false,
-            duration: Duration::ZERO,
-            at: clock::now(),
-        };
+        let frame = |fate| Finished { row: delivery.row, ..self.frame(key.consumer.clone(), envelope.clone(), fate) };
         let now = clock::now();
         let reject = |reason, error: &str| Err(Box::new(self.rejected(frame(Fate::Dead(reason)), error)));
         let quarantine = |error: &str| Err(Box::new(self.quarantined(frame(Fate::Quarantined), error)));
@@ -93,12 +78,32 @@ impl Pipeline {
         Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, begun: 0, claimed: false, row })
     }
 
+    /// What is stored about a message whose fate is known without a handler.
+    pub(super) fn frame(&self, consumer: Arc<str>, envelope: Arc<Envelope>, fate: Fate) -> Finished {
+        Finished {
+            consumer,
+            subscription: self.subscription.name.clone(),
+            payload_hash: envelope.payload_hash(),
+            envelope,
+            fate,
+            fenced: true,
+            operation: None,
+            effects: Effects::default(),
+            attempt: None,
+            letter: None,
+            row: None,
+            claimed: false,
+            duration: Duration::ZERO,
+            at: clock::now(),
+        }
+    }
+
     fn too_large(&self, size: usize) -> String {
         format!("a payload of {size} bytes is over the limit of {} (worker.payload_limit)", self.shared.payload_limit)
     }
 
     /// Bytes that are no message: a letter by (channel, hash), no inbox row.
-    fn undecodable(&self, raw: &Raw, reason: Reason, error: String) -> Finished {
+    pub(super) fn undecodable(&self, raw: &Raw, reason: Reason, error: String) -> Finished {
         let (now, hash) = (clock::now(), <[u8; 32]>::from(Sha256::digest(&raw.body)));
         let id = format!("sha256:{}", hash.iter().map(|b| format!("{b:02x}")).collect::<String>());
         let mut envelope = Envelope::new("", self.subscription.channel.to_string(), raw.body.clone());

@@ -83,17 +83,23 @@ impl Lane {
         Self { destination, bound, state: Mutex::default(), arrived: Notify::new(), emptied: Notify::new() }
     }
 
-    pub(super) fn push(&self, sending: Sending) {
+    pub(super) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    pub(super) fn push(&self, sendings: impl IntoIterator<Item = Sending>) {
         let mut state = self.lock();
-        if state.is_unheard(&sending) {
-            return; // it is paged in when its type is tried again
-        }
-        if state.spilled || state.queue.len() >= self.bound {
-            state.spilled = true;
-            state.spilled_begun |= sending.begun;
-            state.spills += 1;
-        } else if state.known.insert(sending.row.seq) {
-            state.queue.push_back(sending);
+        for sending in sendings {
+            if state.is_unheard(&sending) {
+                continue; // it is paged in when its type is tried again
+            }
+            if state.spilled || state.queue.len() >= self.bound {
+                state.spilled = true;
+                state.spilled_begun |= sending.begun;
+                state.spills += 1;
+            } else if state.known.insert(sending.row.seq) {
+                state.queue.push_back(sending);
+            }
         }
         drop(state);
         self.arrived.notify_one();
@@ -233,6 +239,9 @@ impl Lane {
 
     /// Removes what was published from the head; keeps the rest in order.
     fn settle(&self, done: &HashSet<Uuid>, kept_by_transport: bool) {
+        if done.is_empty() {
+            return;
+        }
         let mut state = self.lock();
         let State { queue, known, tries, .. } = &mut *state;
         queue.retain(|s| !done.contains(&s.row.seq));

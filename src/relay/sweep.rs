@@ -15,10 +15,10 @@ const PAGE: usize = 512;
 
 /// Looks every tick, and at the moment when a row of this process comes due.
 pub(super) async fn run(relay: Relay) {
-    let mut idle_since = clock::instant();
+    let mut idle = Idle { since: clock::instant(), taken_along: 0 };
     loop {
         let taken = once(&relay).await;
-        delete_confirmed(&relay, &mut idle_since).await;
+        delete_confirmed(&relay, &mut idle).await;
         if taken == PAGE && !relay.0.stop.is_cancelled() {
             continue; // there is more
         }
@@ -58,7 +58,7 @@ async fn once(relay: &Relay) -> usize {
             hand_over(relay, &swept.row, rows).await;
             continue;
         }
-        relay.lane(&swept.row.destination).push(Sending { row: swept.row, begun: swept.begun });
+        relay.lane(&swept.row.destination).push([Sending { row: swept.row, begun: swept.begun }]);
     }
     if let Ok(Some(due)) = inner.store.next_due().await {
         relay.expect_due_quietly(due);
@@ -86,14 +86,23 @@ fn pause(relay: &Relay) -> Duration {
     until_due.clamp(Duration::from_millis(5), relay.0.settings.sweep)
 }
 
+/// How long no commit came by that could take confirmed rows along.
+struct Idle {
+    since: clock::Instant,
+    taken_along: u64,
+}
+
 /// Confirmed rows leave with the next commit; after a second without one they get a transaction of their own.
-async fn delete_confirmed(relay: &Relay, idle_since: &mut clock::Instant) {
-    let waiting = relay.confirmations().waiting.len();
-    if waiting == 0 {
-        *idle_since = clock::instant();
+async fn delete_confirmed(relay: &Relay, idle: &mut Idle) {
+    let (waiting, taken_along) = {
+        let confirmed = relay.confirmations();
+        (confirmed.waiting.len(), confirmed.taken_along)
+    };
+    if waiting == 0 || taken_along != idle.taken_along {
+        *idle = Idle { since: clock::instant(), taken_along };
         return;
     }
-    if idle_since.elapsed() < Duration::from_secs(1) {
+    if idle.since.elapsed() < Duration::from_secs(1) {
         return;
     }
     let rows = relay.confirmed();
@@ -101,5 +110,5 @@ async fn delete_confirmed(relay: &Relay, idle_since: &mut clock::Instant) {
         Ok(()) => relay.deleted(&rows),
         Err(_) => relay.undeleted(rows),
     }
-    *idle_since = clock::instant();
+    *idle = Idle { since: clock::instant(), taken_along: taken_along + 1 };
 }

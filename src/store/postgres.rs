@@ -11,6 +11,7 @@ mod errors;
 mod housekeeping;
 mod inbox;
 mod letters;
+mod lines;
 mod open;
 mod operation;
 mod operators;
@@ -25,6 +26,7 @@ mod workers;
 use super::*;
 use days::Days;
 use errors::{Sure, Trouble};
+use lines::Lines;
 use renewable::Renewable;
 use sql::Sql;
 use sqlx::{
@@ -74,9 +76,9 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct PostgresStore {
     sql: Sql,
-    commits: Renewable,
+    commits: Lines,
     other: Renewable,
-    /// How often they were.
+    /// How often connections were left behind.
     renewed: AtomicU64,
     patience: Duration,
     address: PgConnectOptions,
@@ -99,15 +101,16 @@ impl PostgresStore {
             .application_name(&options.application_name)
             .options([("default_transaction_isolation", "read committed")]);
         reach(&address).await?;
-        let pool = |connections| PgPoolOptions::new().max_connections(connections).acquire_timeout(2 * CONNECT_TIMEOUT);
         // The rest: a plan made while the tables are new and small must not scan them for as long as it is cached.
         let settings = [("lock_timeout", "250ms"), ("enable_seqscan", "off"), ("jit", "off")];
         let commits = address.clone().options(settings);
         Ok(Self {
             sql,
-            // Tested by its `begin`, which may fail without harm, and not by a round trip more before each commit.
-            commits: Renewable::new(pool(options.commit_connections).test_before_acquire(false), commits),
-            other: Renewable::new(pool(options.other_connections), address.clone()),
+            commits: Lines::new(commits, options.commit_connections),
+            other: Renewable::new(
+                PgPoolOptions::new().max_connections(options.other_connections).acquire_timeout(2 * CONNECT_TIMEOUT),
+                address.clone(),
+            ),
             renewed: AtomicU64::new(0),
             patience: options.patience,
             address,
@@ -316,7 +319,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        let (commits, other) = (self.commits.get(), self.other.get());
-        tokio::join!(commits.close(), other.close());
+        let other = self.other.get();
+        tokio::join!(self.commits.close(), other.close());
     }
 }

@@ -1,7 +1,9 @@
 //! Opens what the config names.
 
+#[cfg(feature = "rabbitmq")]
+use crate::transport::rabbitmq;
 use crate::{
-    config::{BrokerUrl, Config, Name, StoreUrl},
+    config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
     store::{
         Store,
         memory::MemoryStore,
@@ -52,17 +54,32 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
     })
 }
 
-/// Opens the default transport of `config`.
+/// Opens the default transport of `config`. No connection is made yet.
 ///
 /// # Errors
-/// This build does not have it.
+/// This build does not have it, or a file that it needs cannot be read.
 pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     let name: Name = "default".parse().context("the default transport's name")?;
     let transport = config.transport.get(&name).cloned().unwrap_or_default();
-    match transport.url {
+    match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
-        BrokerUrl::Amqp(_) | BrokerUrl::Kafka(_) => {
-            bail!("this build has only the embedded transport: start with --broker embedded")
+        #[cfg(feature = "rabbitmq")]
+        BrokerUrl::Amqp(url) => {
+            let ca = |path: &std::path::PathBuf| {
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("reading {}, [transport.default] ca_file", path.display()))
+            };
+            let options = rabbitmq::Options {
+                name: config.service.as_str().into(),
+                declare: transport.declare,
+                ca: transport.ca_file.as_ref().map(ca).transpose()?,
+                concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
+                default_concurrency: ChannelConfig::default().concurrency,
+            };
+            Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), options)?))
         }
+        #[cfg(not(feature = "rabbitmq"))]
+        BrokerUrl::Amqp(_) => bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
+        BrokerUrl::Kafka(_) => bail!("this build has no Kafka yet: start with --broker embedded or amqp://…"),
     }
 }

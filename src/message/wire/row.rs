@@ -3,34 +3,51 @@
 use super::{WireError, binary, draft::Draft, structured::Members};
 use crate::message::Envelope;
 use bytes::Bytes;
-use serde::{Serialize, Serializer, ser::SerializeMap};
-use std::borrow::Cow;
+use std::{borrow::Cow, convert::Infallible};
 
 /// One compact JSON object: the headers of binary mode under `ce_`, `content-type`, trace context and hop data.
 ///
 /// [`from_attributes_json`] gives the same envelope again, for every envelope that [`check`](super::check) accepts (the texts
 /// of the hop data are cut at 4 KB).
 pub fn attributes_json(envelope: &Envelope) -> String {
-    serde_json::to_string(&Row(envelope)).expect("strings are written to memory, which cannot fail")
+    let mut json = Object(String::with_capacity(512));
+    let Ok(()) = binary::each_attribute(envelope, |name, value| json.member("ce_", name, &value));
+    for (name, value) in [
+        ("content-type", &envelope.content_type),
+        ("traceparent", &envelope.traceparent),
+        ("tracestate", &envelope.tracestate),
+    ] {
+        if let Some(value) = value {
+            let Ok(()) = json.member("", name, value);
+        }
+    }
+    let Ok(()) = binary::each_hop(envelope, |name, value| json.member("", name, &value));
+    json.end()
 }
 
-struct Row<'a>(&'a Envelope);
+/// A JSON object of strings as it is written. It is on the path of every message, and most of its texts need no escape.
+struct Object(String);
 
-impl Serialize for Row<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        binary::each_attribute(self.0, |name, value| map.serialize_entry(&format_args!("ce_{name}"), &value))?;
-        for (name, value) in [
-            ("content-type", &self.0.content_type),
-            ("traceparent", &self.0.traceparent),
-            ("tracestate", &self.0.tracestate),
-        ] {
-            if let Some(value) = value {
-                map.serialize_entry(name, value)?;
-            }
+impl Object {
+    fn member(&mut self, prefix: &str, name: &str, value: &str) -> Result<(), Infallible> {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        self.0.push('"');
+        self.0.push_str(prefix); // neither it nor a name of an attribute holds what must be escaped
+        self.0.push_str(name);
+        self.0.push_str("\":");
+        if value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            self.0.push_str(&serde_json::Value::from(value).to_string());
+        } else {
+            self.0.push('"');
+            self.0.push_str(value);
+            self.0.push('"');
         }
-        binary::each_hop(self.0, |name, value| map.serialize_entry(name, &value))?;
-        map.end()
+        Ok(())
+    }
+
+    fn end(mut self) -> String {
+        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
+        self.0
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     fault::{self, Point},
     store::{Attempt, Batch, Finished, Verdict},
 };
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 
 const ATTEMPTS: &str = "insert into {s}.attempt (id, consumer, source, attempt, kind, error, at, duration_ms, worker, build, next)
  select * from unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::text[], $6::text[], $7::timestamptz[], $8::float8[],
@@ -20,43 +20,57 @@ const UNCLAIM: &str =
  where c.consumer = u.consumer and c.source = u.source and c.id = u.id";
 
 impl PostgresStore {
-    /// The same order of tables in every transaction, and of keys in every table.
+    /// A connection that died since its last use says so at its `begin`, where nothing has been asked of it: another is as good.
     pub(super) async fn try_commit(&self, batch: &Batch<'_>) -> Sure<Vec<Verdict>> {
+        loop {
+            let mut line = self.commits.take().await?;
+            let was_used = line.was_used;
+            let mut tx = match line.begin().await {
+                Err(error) if was_used && is_dead(&error) => continue,
+                begun => begun?,
+            };
+            let written = self.write_batch(&mut tx, batch).await;
+            let ended = if written.is_ok() { tx.commit().await } else { tx.rollback().await };
+            match (written, ended) {
+                (Ok(verdicts), ended) => {
+                    ended?;
+                    line.give_back();
+                    return Ok(verdicts);
+                }
+                (Err(trouble), ended) => {
+                    if ended.is_ok() && !trouble.is_of_the_server() {
+                        line.give_back();
+                    }
+                    return Err(trouble);
+                }
+            }
+        }
+    }
+
+    /// The same order of tables in every transaction, and of keys in every table.
+    async fn write_batch(&self, tx: &mut PgConnection, batch: &Batch<'_>) -> Sure<Vec<Verdict>> {
         let messages = batch.messages;
         let mut verdicts = vec![Verdict::Stored; messages.len()];
-        let mut tx = self.begin_commit().await?;
-        self.judge_documents(&mut tx, messages, &mut verdicts).await?;
-        let held = self.judge_operations(&mut tx, messages, &mut verdicts).await?;
-        self.fence(&mut tx, batch.worker, messages, &mut verdicts).await?;
-        self.settle_operations(&mut tx, messages, &verdicts, &held).await?;
+        self.judge_documents(&mut *tx, messages, &mut verdicts).await?;
+        let held = self.judge_operations(&mut *tx, messages, &mut verdicts).await?;
+        self.fence(&mut *tx, batch.worker, messages, &mut verdicts).await?;
+        self.settle_operations(&mut *tx, messages, &verdicts, &held).await?;
 
         let with = |verdict| messages.iter().zip(&verdicts).filter(move |(_, v)| **v == verdict).map(|(m, _)| m);
         let stored: Vec<&Finished> = with(Verdict::Stored).collect();
-        self.write_attempts(&mut tx, &stored).await?;
-        self.write_documents(&mut tx, &stored).await?;
-        self.write_rows(&mut tx, &stored).await?;
+        self.write_attempts(&mut *tx, &stored).await?;
+        self.write_documents(&mut *tx, &stored).await?;
+        self.write_rows(&mut *tx, &stored).await?;
         let outgoing = stored.iter().flat_map(|message| &message.effects.outbox);
-        self.write_outbox(&mut tx, Some(batch.worker), outgoing).await?;
-        self.file(&mut tx, stored.iter().filter_map(|message| message.letter.as_ref())).await?;
+        self.write_outbox(&mut *tx, Some(batch.worker), outgoing).await?;
+        self.file(&mut *tx, stored.iter().filter_map(|message| message.letter.as_ref())).await?;
 
         let settled: Vec<&Finished> = stored.iter().copied().chain(with(Verdict::Duplicate)).collect();
-        self.remove_claims(&mut tx, &settled).await?;
+        self.remove_claims(&mut *tx, &settled).await?;
         let rows = settled.iter().filter_map(|message| message.row).chain(batch.confirmed.iter().copied());
-        self.delete_outbox(&mut tx, rows.collect()).await?;
+        self.delete_outbox(&mut *tx, rows.collect()).await?;
         fault::at(Point::InsideCommit).await;
-        tx.commit().await?;
         Ok(verdicts)
-    }
-
-    /// A connection that died since its last use says so here, where nothing has been asked of it: another is as good.
-    async fn begin_commit(&self) -> Sure<Transaction<'static, Postgres>> {
-        for _ in 0..self.commits.get().size() {
-            match self.commits.get().begin().await {
-                Err(error) if is_dead(&error) => {}
-                other => return Ok(other?),
-            }
-        }
-        Ok(self.commits.get().begin().await?)
     }
 
     pub(super) async fn write_attempts(&self, tx: &mut PgConnection, stored: &[&Finished]) -> Sure<()> {

@@ -46,6 +46,19 @@ impl Trouble {
         }
     }
 
+    /// Whether another connection might do better: the server was demoted or is ending, or it did not answer. What the data or a
+    /// neighbour caused leaves the connection as good as it was.
+    pub(super) fn is_of_the_server(&self) -> bool {
+        match self {
+            Self::Sql(sqlx::Error::Database(error)) => {
+                let code = error.code().unwrap_or_default();
+                !["21", "22", "23", "40", "54", "55"].contains(&&code[..2.min(code.len())])
+            }
+            Self::Sql(_) => true,
+            Self::Store(_) => false,
+        }
+    }
+
     /// Whether it says that the inbox of `schema` has no partition for a row. It has the SQLSTATE of a failed CHECK, and its
     /// text is translated: the routine that raised it is neither.
     pub(super) fn is_missing_partition(&self, schema: &str) -> bool {

@@ -72,11 +72,13 @@ pub enum Reason {
     Unstorable,
     /// A message of ours that its destination refuses for good.
     Unpublishable,
+    /// The broker buried it: returned too often, expired, rejected, or a queue that was full.
+    Buried,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Undecodable,
         Self::InvalidPayload,
         Self::UnknownType,
@@ -91,6 +93,7 @@ impl Reason {
         Self::TooLarge,
         Self::Unstorable,
         Self::Unpublishable,
+        Self::Buried,
     ];
 
     /// The word in tables, JSON and filters.
@@ -110,6 +113,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::Unstorable => "unstorable",
             Self::Unpublishable => "unpublishable",
+            Self::Buried => "buried",
         }
     }
 }

@@ -1,0 +1,248 @@
+//! RabbitMQ, 3.10 and 4.x: quorum queues, no plugin.
+//!
+//! A connection to consume and one to publish, so that an alarm which blocks publishing never delays an ack. Commands go to a
+//! direct exchange and events to a topic exchange of the channel's name; a retry waits in a queue of its delay, which buries it
+//! back into where it came from. `docs/rabbitmq.md` tells operators the same.
+
+mod convert;
+mod declare;
+mod ledger;
+mod life;
+mod link;
+mod listener;
+mod prefetch;
+mod publisher;
+mod recovery;
+mod topology;
+mod trouble;
+
+use super::{
+    Consumer, Depth, Destination, Endpoints, Finding, Promises, PublishError, Published, Sending, Subscription,
+    Transport, TransportError,
+};
+use crate::clock;
+use async_trait::async_trait;
+use lapin::{tcp::OwnedTLSConfig, uri::AMQPUri};
+use link::{Address, Link};
+use listener::{Ground, Listener};
+use publisher::{Publisher, Route};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+/// Without a sign of life for twice as long a connection is lost.
+const HEARTBEAT: u16 = 10;
+
+/// A worker that starts waits so long for its broker.
+const AT_START: Duration = Duration::from_secs(10);
+
+/// A subscription waits so long at a time.
+const TO_CONSUME: Duration = Duration::from_secs(3_600);
+
+/// Dead letters that are collected at once.
+const DEAD_AT_ONCE: usize = 64;
+
+/// Acks and the end of what is held may take so long at the end.
+const TO_CLOSE: Duration = Duration::from_secs(5);
+
+/// What is not in the URL.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names the connections: the service.
+    pub name: String,
+    /// Makes what is missing. Without it the topology is verified only, and the user needs no `configure` permission.
+    pub declare: bool,
+    /// Certificates that the broker's may be signed by (PEM), in place of the system's.
+    pub ca: Option<String>,
+    /// Handlers that run at once, by channel.
+    pub concurrency: HashMap<String, usize>,
+    /// The same for every other channel.
+    pub default_concurrency: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { name: "pitcrew".into(), declare: true, ca: None, concurrency: HashMap::new(), default_concurrency: 64 }
+    }
+}
+
+/// The RabbitMQ transport. Connects when it is first asked for something.
+pub struct RabbitMq {
+    options: Options,
+    consuming: Link,
+    publishing: Link,
+    publisher: Publisher,
+    known: RwLock<Known>,
+    /// One task for each life of a channel that consumes.
+    lives: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// What `declare` was told.
+#[derive(Default)]
+struct Known {
+    subscriptions: HashMap<Arc<str>, Subscription>,
+    /// Channels that are a queue: `replyto` names them.
+    answers: HashSet<Arc<str>>,
+}
+
+impl std::fmt::Debug for RabbitMq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RabbitMq").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl RabbitMq {
+    /// A transport to the broker of this `amqp://` or `amqps://` URL. No connection is made yet.
+    ///
+    /// # Errors
+    /// It is no such URL. It is not shown: it may hold a password.
+    pub fn new(url: &str, options: Options) -> Result<Self, TransportError> {
+        let mut uri: AMQPUri = url.parse().map_err(|_| {
+            TransportError::Unfit("the url of the transport is no amqp://user:password@host:5672/vhost".into())
+        })?;
+        // Without a path the broker's default vhost is meant, as every other client reads it.
+        if uri.vhost.is_empty() {
+            uri.vhost = "/".into();
+        }
+        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
+        let address = Arc::new(Address { uri, tls, name: options.name.clone() });
+        let consuming = Link::new(address.clone(), "consume");
+        let publishing = Link::new(address, "publish");
+        Ok(Self {
+            options,
+            publisher: Publisher::new(publishing.clone()),
+            consuming,
+            publishing,
+            known: RwLock::default(),
+            lives: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Where a row goes: to the exchange of its channel, or through the default exchange into a queue.
+    fn route(&self, to: &Destination, sending: &Sending) -> Result<Route, PublishError> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = |key: String| Route { exchange: String::new(), key };
+        let envelope = &sending.row.envelope;
+        Ok(match to {
+            Destination::Channel(name) if known.answers.contains(name) => queue(name.to_string()),
+            Destination::Channel(name) => Route { exchange: name.to_string(), key: envelope.ty.clone() },
+            Destination::Dead(name) => match known.subscriptions.get(name) {
+                Some(subscription) => {
+                    Route { exchange: topology::dead_exchange(&subscription.channel), key: name.to_string() }
+                }
+                None => queue(topology::dead_queue(name)),
+            },
+            Destination::Subscription(name) => {
+                let left = envelope.hop.due.map(|due| clock::between(clock::now(), due)).filter(|left| !left.is_zero());
+                let Some(left) = left else { return Ok(queue(name.to_string())) };
+                let delays = known.subscriptions.get(name).map(|subscription| subscription.delays.as_slice());
+                let delays = delays.unwrap_or_default();
+                match delays.iter().find(|delay| **delay >= left).or(delays.last()) {
+                    Some(delay) => queue(topology::delay_queue(name, *delay)),
+                    None => {
+                        let why = format!("this process does not know the delay queues of `{name}`");
+                        return Err(PublishError::Refused(why));
+                    }
+                }
+            }
+        })
+    }
+
+    async fn listen(&self, to: &Subscription, queue: Arc<str>, least: usize) -> Result<Listener, TransportError> {
+        let connection = self.consuming.connection(TO_CONSUME, false).await?;
+        let dead = queue != to.name;
+        let ground = || Ground { tasks: self.lives.clone(), closing: self.closing.clone(), dead };
+        let listener = match Listener::open(&connection, queue.clone(), least, ground()).await {
+            // Somebody deleted the queue: made again, with all that belongs to it.
+            Err(error) if trouble::code(&error) == Some(trouble::NOT_FOUND) => {
+                let endpoints = Endpoints { subscriptions: vec![to.clone()], channels: Vec::new() };
+                self.make(&topology::items(&endpoints).map_err(TransportError::Unfit)?).await?;
+                Listener::open(&connection, queue.clone(), least, ground()).await
+            }
+            opened => opened,
+        };
+        listener.map_err(|error| trouble::operating(&format!("consume from `{queue}`"), &error))
+    }
+
+    async fn make(&self, items: &[topology::Item]) -> Result<(), TransportError> {
+        let connection = self.consuming.connection(AT_START, false).await?;
+        declare::all(&connection, items, self.options.declare).await
+    }
+}
+
+#[async_trait]
+impl Transport for RabbitMq {
+    fn kind(&self) -> &'static str {
+        "rabbitmq"
+    }
+
+    fn promises(&self) -> Promises {
+        Promises {
+            order_per_key: true,
+            row_per_subscription: false,
+            keeps_unheard: false,
+            keeps_rows: false,
+            longest_delay: Duration::from_secs(365 * 86_400),
+            dead_letter_channel: true,
+            max_bytes: publisher::MOST_BYTES,
+            // Measured: a hundredth of that. Thousands that come due at once are moved one after another.
+            delay_accuracy: Duration::from_secs(1),
+        }
+    }
+
+    async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
+        let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
+        self.make(&items).await?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for subscription in &endpoints.subscriptions {
+            known.subscriptions.insert(subscription.name.clone(), subscription.clone());
+        }
+        let answers = endpoints.channels.iter().filter(|channel| channel.types.is_empty());
+        known.answers.extend(answers.map(|channel| channel.name.clone()));
+        Ok(())
+    }
+
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+        let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
+        let connection = self.consuming.connection(AT_START, false).await?;
+        declare::inspect(&connection, &items).await
+    }
+
+    async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
+        let concurrency = self.options.concurrency.get(&*subscription.channel);
+        let least = 2 * concurrency.copied().unwrap_or(self.options.default_concurrency);
+        Ok(Box::new(self.listen(subscription, subscription.name.clone(), least).await?))
+    }
+
+    async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {
+        let dead = topology::dead_queue(&subscription.name).into();
+        Ok(Some(Box::new(self.listen(subscription, dead, DEAD_AT_ONCE).await?)))
+    }
+
+    async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>> {
+        self.publisher.publish(destination, rows, |sending| self.route(destination, sending)).await
+    }
+
+    async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
+        let connection = self.consuming.connection(AT_START, false).await?;
+        let ready = declare::depth(&connection, subscription).await?;
+        Ok(Depth { ready: Some(ready.into()), unacked: None })
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+        // Consumers were dropped before; what they still hold is given back by the end of its channel.
+        self.lives.close();
+        if tokio::time::timeout(TO_CLOSE, self.lives.wait()).await.is_err() {
+            warn!("the last acks did not end in time; their messages come again");
+        }
+        tokio::join!(self.publishing.close(), self.consuming.close());
+    }
+}

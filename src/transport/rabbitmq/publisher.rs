@@ -1,0 +1,198 @@
+//! Guaranteed delivery, the broker's half: a row is published when the broker confirmed *and* routed it.
+
+use super::{
+    super::{PublishError, Published, Sending},
+    convert,
+    link::Link,
+    trouble::{self, NOT_FOUND},
+};
+use crate::transport::Destination;
+use futures::future::join_all;
+use lapin::{
+    BasicProperties, Channel, Connection, ExchangeKind,
+    options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
+    types::{FieldTable, ShortString},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+/// A confirm that takes longer has an unknown outcome. Half-open connections show themselves by it before a heartbeat is missed.
+const CONFIRM: Duration = Duration::from_secs(10);
+
+/// A destination waits so long for a connection, or for the end of an alarm, before its rows are told why they wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes that are in flight to one destination at once.
+const WINDOW: usize = 8 << 20;
+
+/// An exchange and a routing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) exchange: String,
+    pub(super) key: String,
+}
+
+/// 4.x takes no larger message unless told to.
+pub(super) const MOST_BYTES: usize = 16 << 20;
+
+type Answer = Result<Published, PublishError>;
+
+/// Channels by destination: an error ends a channel with all that is in flight on it, and must not touch other destinations.
+pub(super) struct Publisher {
+    link: Link,
+    channels: Mutex<HashMap<Destination, Channel>>,
+}
+
+impl Publisher {
+    pub(super) fn new(link: Link) -> Self {
+        Self { link, channels: Mutex::default() }
+    }
+
+    /// The answer is by position. `route` says where each row goes.
+    pub(super) async fn publish(
+        &self,
+        to: &Destination,
+        rows: &[Sending],
+        route: impl Fn(&Sending) -> Result<Route, PublishError>,
+    ) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(rows.len());
+        for window in windows(rows) {
+            answers.extend(self.publish_window(to, window, &route).await);
+        }
+        answers
+    }
+
+    async fn publish_window(
+        &self,
+        to: &Destination,
+        rows: &[Sending],
+        route: &impl Fn(&Sending) -> Result<Route, PublishError>,
+    ) -> Vec<Answer> {
+        let routes: Vec<_> = rows.iter().map(route).collect();
+        let exchanges: HashSet<&str> = routes.iter().flatten().map(|route| route.exchange.as_str()).collect();
+        let channel = match self.channel(to, &exchanges).await {
+            Ok(channel) => channel,
+            Err(error) => return vec![Err(error); rows.len()],
+        };
+        let sends = rows.iter().zip(routes).map(|(sending, route)| send(&channel, sending, route));
+        // Polled in this order for the first time, which is when the frames are written: rows leave in sequence.
+        let sent = join_all(sends).await;
+        if sent.iter().any(|sent| matches!(sent, Err(PublishError::Unknown(_)))) {
+            // It is dead, or its confirms can no longer be told apart.
+            self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(to);
+        }
+        let returned: HashMap<String, String> = sent.iter().flatten().filter_map(Sent::returned).collect();
+        rows.iter().zip(sent).map(|(sending, sent)| answer(sending, sent?, &returned)).collect()
+    }
+
+    /// A channel with confirms whose exchanges are there.
+    async fn channel(&self, to: &Destination, exchanges: &HashSet<&str>) -> Result<Channel, PublishError> {
+        let refused = |error: super::super::TransportError| PublishError::Refused(error.to_string());
+        let connection = self.link.connection(PATIENCE, true).await.map_err(refused)?;
+        let known = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(to).cloned();
+        if let Some(channel) = known.filter(|channel| channel.status().connected()) {
+            return Ok(channel);
+        }
+        for exchange in exchanges.iter().filter(|exchange| !exchange.is_empty()) {
+            exists(&connection, exchange).await?;
+        }
+        let opened = async {
+            let channel = connection.create_channel().await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok(channel)
+        };
+        let channel = opened.await.map_err(|error: lapin::Error| PublishError::Refused(error.to_string()))?;
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner).insert(to.clone(), channel.clone());
+        Ok(channel)
+    }
+}
+
+/// Asked before the first publish on a channel: a missing exchange would end it, with everything in flight in doubt.
+async fn exists(connection: &Connection, exchange: &str) -> Result<(), PublishError> {
+    let asked = async {
+        let channel = connection.create_channel().await?;
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default()).await?;
+        let _ = channel.close(200, "seen".into()).await;
+        Ok(())
+    };
+    match asked.await {
+        Ok(()) => Ok(()),
+        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => {
+            Err(PublishError::Unroutable(format!("there is no exchange `{exchange}`")))
+        }
+        Err(error) => Err(PublishError::Refused(error.to_string())),
+    }
+}
+
+/// What the broker said of one publish. A return that came with it may be another's: the client gives the oldest return to
+/// whichever publish is confirmed next.
+struct Sent {
+    confirmed: bool,
+    with: Option<(String, String)>,
+}
+
+impl Sent {
+    fn returned(&self) -> Option<(String, String)> {
+        self.with.clone()
+    }
+}
+
+async fn send(channel: &Channel, sending: &Sending, route: Result<Route, PublishError>) -> Result<Sent, PublishError> {
+    let Route { exchange, key } = route?;
+    let envelope = &sending.row.envelope;
+    if envelope.data.len() > MOST_BYTES {
+        return Err(PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())));
+    }
+    let too_large = || PublishError::Permanent("its headers are larger than a frame".into());
+    let properties = convert::properties(envelope).ok_or_else(too_large)?;
+    let name = |text: String| {
+        ShortString::try_new(text).map_err(|error| PublishError::Permanent(format!("its route: {error}")))
+    };
+    let (exchange, key) = (name(exchange)?, name(key)?);
+    let published = async {
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        channel.basic_publish(exchange, key, options, &envelope.data, properties).await?.await
+    };
+    let confirmation = match tokio::time::timeout(CONFIRM, published).await {
+        Ok(confirmation) => confirmation.map_err(|error| trouble::publishing(&error))?,
+        Err(_elapsed) => return Err(PublishError::Unknown(format!("no confirm within {} s", CONFIRM.as_secs()))),
+    };
+    let confirmed = !confirmation.is_nack();
+    let with = confirmation
+        .take_message()
+        .map(|back| (id(&back.delivery.properties), format!("{} ({})", back.reply_text, back.reply_code)));
+    Ok(Sent { confirmed, with })
+}
+
+fn id(properties: &BasicProperties) -> String {
+    properties.message_id().as_ref().map_or_else(String::new, |id| id.as_str().to_owned())
+}
+
+fn answer(sending: &Sending, sent: Sent, returned: &HashMap<String, String>) -> Answer {
+    // By ID and never by position. Two rows of one ID: both stay, and the receiver drops what it gets twice.
+    if let Some(why) = returned.get(&sending.row.envelope.id) {
+        return Err(PublishError::Unroutable(format!("nobody listens there: {why}")));
+    }
+    if !sent.confirmed {
+        return Err(PublishError::Refused("a queue there is full (reject-publish)".into()));
+    }
+    Ok(Published::Confirmed)
+}
+
+/// Cuts where more bytes would be in flight at once.
+fn windows(rows: &[Sending]) -> Vec<&[Sending]> {
+    let mut bytes = 0;
+    rows.chunk_by(|_, next| {
+        bytes += next.row.envelope.data.len();
+        let fits = bytes <= WINDOW;
+        if !fits {
+            bytes = 0;
+        }
+        fits
+    })
+    .collect()
+}
