@@ -11,6 +11,7 @@ use pitcrew::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// A count of work; `say` tells the handler how to end.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -347,7 +348,7 @@ async fn what_waited_in_quarantine_comes_in_the_order_in_which_it_came_first() {
         let mut newer = Envelope::of(&Digit { on }, "/shop").unwrap();
         newer.subject = Some("one key".into());
         assert_eq!(before.deliver_envelope(newer).await.fate, Fate::Quarantined);
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pitcrew::testing::poll_pause().await; // a time of its own
     }
     let store = before.store().clone();
     before.shutdown().await;
@@ -500,21 +501,23 @@ async fn a_message_that_no_receiver_would_read_is_refused_where_it_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_the_cap_of_its_handler_keeps_no_slot_from_another() {
-    async fn slow(m: SayOdd, _: &mut Context) -> pitcrew::Result {
-        tokio::time::sleep(Duration::from_secs(m.subject.len() as u64)).await;
+    static GATE: Semaphore = Semaphore::const_new(0);
+    async fn slow(_: SayOdd, _: &mut Context) -> pitcrew::Result {
+        drop(GATE.acquire().await);
         Ok(())
     }
     let mut config = config(|channel| channel.concurrency = 2);
     let capped = HandlerConfig { concurrency: Some(1), ..HandlerConfig::default() };
     config.handlers.insert(SayOdd::TYPE.into(), capped);
     let worker = TestWorker::with_config(handlers().handle(slow), config).await;
-    let slow: Vec<_> = (0..5).map(|_| SayOdd { subject: "ten chars.".into() }).collect();
+    let slow: Vec<_> = (0..5).map(|_| SayOdd { subject: "a car".into() }).collect();
     let all = futures::future::join_all(slow.iter().map(|slow| worker.deliver(slow)));
     let quick = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        pitcrew::testing::poll_pause().await; // the slow ones wait for each other
         let began = pitcrew::clock::instant();
         worker.deliver_envelope(envelope("a", "yes")).await.assert_done();
         assert!(began.elapsed() < Duration::from_secs(1), "it waited {:?}", began.elapsed());
+        GATE.add_permits(1);
     };
     tokio::join!(all, quick);
 }

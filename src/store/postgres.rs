@@ -78,7 +78,7 @@ pub struct PostgresStore {
     sql: Sql,
     commits: Lines,
     other: Renewable,
-    /// How often they were.
+    /// How often connections were left behind.
     renewed: AtomicU64,
     patience: Duration,
     address: PgConnectOptions,
@@ -104,11 +104,13 @@ impl PostgresStore {
         // The rest: a plan made while the tables are new and small must not scan them for as long as it is cached.
         let settings = [("lock_timeout", "250ms"), ("enable_seqscan", "off"), ("jit", "off")];
         let commits = address.clone().options(settings);
-        let pool = PgPoolOptions::new().max_connections(options.other_connections).acquire_timeout(2 * CONNECT_TIMEOUT);
         Ok(Self {
             sql,
             commits: Lines::new(commits, options.commit_connections),
-            other: Renewable::new(pool, address.clone()),
+            other: Renewable::new(
+                PgPoolOptions::new().max_connections(options.other_connections).acquire_timeout(2 * CONNECT_TIMEOUT),
+                address.clone(),
+            ),
             renewed: AtomicU64::new(0),
             patience: options.patience,
             address,

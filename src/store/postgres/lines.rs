@@ -57,8 +57,8 @@ impl Lines {
         }
     }
 
-    /// Leaves behind those that are free: their server has fallen silent.
-    pub(super) fn hang_up(&self) {
+    /// Leaves those behind that are free: nobody answers there.
+    pub(super) fn forget(&self) {
         self.free().clear();
     }
 

@@ -49,7 +49,7 @@ impl PostgresStore {
         }
         // Once for all that wait for the same silent server.
         if self.renewed.compare_exchange(renewed, renewed + 1, Relaxed, Relaxed).is_ok() {
-            self.commits.hang_up();
+            self.commits.forget();
             self.other.renew();
         }
         let seconds = self.patience.as_secs_f64();
