@@ -129,8 +129,8 @@ async fn demo(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> an
 }
 
 fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
-    if globals.config.is_some() || globals.profile.is_some() || globals.broker.is_some() {
-        bail!("the demo has a configuration of its own; --store chooses its database, --dir its place");
+    if globals.config.is_some() || globals.profile.is_some() {
+        bail!("the demo has a configuration of its own; --broker and --store choose where it runs, --dir its place");
     }
     let input = matches.get_one::<PathBuf>("input");
     let commands = match input {
