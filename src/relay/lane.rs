@@ -1,5 +1,6 @@
 //! One destination: a bounded queue in memory, the outbox behind it, and a breaker of its own.
 
+mod breaker;
 mod paging;
 
 use super::Relay;
@@ -10,6 +11,7 @@ use crate::{
     store::{DeadLetter, Destination, LetterKey, LetterState, Reason},
     transport::{PublishError, Published, Sending},
 };
+use breaker::{Breaker, backoff};
 use paging::page_in;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -17,7 +19,6 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Notify;
-use tracing::warn;
 use uuid::Uuid;
 
 /// A message that its destination refuses for good after so many tries is dead(unpublishable).
@@ -377,28 +378,4 @@ fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {
         worker: relay.0.settings.worker,
         build: relay.0.settings.build.clone(),
     }
-}
-
-/// Circuit Breaker: a destination that fails is left alone for longer and longer, and nobody else waits for it.
-#[derive(Debug, Default)]
-struct Breaker {
-    failures: u32,
-}
-
-impl Breaker {
-    fn judge(&mut self, failed: Option<&PublishError>, destination: &Destination) -> Duration {
-        let Some(error) = failed else {
-            self.failures = 0;
-            return Duration::ZERO;
-        };
-        self.failures = self.failures.saturating_add(1);
-        if self.failures.is_power_of_two() {
-            warn!(%destination, %error, failures = self.failures, "a destination does not take its messages; they wait in the outbox");
-        }
-        backoff(self.failures)
-    }
-}
-
-fn backoff(failures: u32) -> Duration {
-    Duration::from_millis(50 << failures.min(8)).min(Duration::from_secs(10))
 }
