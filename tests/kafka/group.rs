@@ -60,7 +60,9 @@ async fn what_runs_when_partitions_move_may_end_and_what_outlives_the_drain_come
         ack(delivery);
         came.is_superset(&expected)
     };
-    take(&mut *second, 1).await.into_iter().for_each(|delivery| drop(hear(delivery)));
+    for delivery in take(&mut *second, 1).await {
+        hear(delivery);
+    }
     drop(slow); // released: those of the partition that stayed come again to the first, the others came to the second
     let limit = Instant::now() + crate::bed::LIMIT;
     let mut all = false;
