@@ -83,9 +83,10 @@ pub(crate) async fn client(url: &str) -> (Connection, AmqpChannel) {
     (connection, channel)
 }
 
-/// A transport that writes down what it is asked to declare.
+/// A transport that writes down what it is asked to declare, and listens beside it to the dead letter channels.
 pub(crate) struct Recording {
     pub(crate) inner: RabbitMq,
+    url: String,
     seen: Arc<Mutex<Vec<Endpoints>>>,
 }
 
@@ -99,7 +100,16 @@ impl Transport for Recording {
     }
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
         self.seen.lock().unwrap().push(endpoints.clone());
-        self.inner.declare(endpoints).await
+        self.inner.declare(endpoints).await?;
+        let (connection, channel) = client(&self.url).await;
+        for subscription in &endpoints.subscriptions {
+            let (queue, exchange) = (heard_of(subscription), format!("{}.dead", subscription.channel));
+            channel.queue_declare((*queue).into(), Default::default(), FieldTable::default()).await.expect("declares");
+            let (queue, exchange, key) = ((*queue).into(), (*exchange).into(), (*subscription.name).into());
+            channel.queue_bind(queue, exchange, key, Default::default(), FieldTable::default()).await.expect("binds");
+        }
+        connection.close(200, "bound".into()).await.expect("closes");
+        Ok(())
     }
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
         self.inner.subscribe(subscription).await
@@ -121,6 +131,11 @@ impl Transport for Recording {
     }
 }
 
+/// A queue of the bench's own at the dead letter channel, as anybody may bind one: the default one is drained by the workers.
+fn heard_of(subscription: &Subscription) -> String {
+    format!("{}.heard-of", subscription.name)
+}
+
 /// One case.
 pub(crate) struct RabbitBench {
     url: String,
@@ -140,7 +155,7 @@ impl RabbitBench {
 
     pub(crate) fn transport(&self, options: Options) -> Arc<Recording> {
         let inner = RabbitMq::new(&through(&self.url, self.proxy.port), options).expect("the URL is one");
-        Arc::new(Recording { inner, seen: self.seen.clone() })
+        Arc::new(Recording { inner, url: self.url.clone(), seen: self.seen.clone() })
     }
 }
 
@@ -178,7 +193,7 @@ impl Bench for RabbitBench {
     async fn dead_letters(&self, subscription: &Subscription) -> Option<Vec<Raw>> {
         let (connection, channel) = client(&self.url).await;
         let mut letters = Vec::new();
-        let queue = format!("{}.dead", subscription.name);
+        let queue = heard_of(subscription);
         while let Some(got) = channel.basic_get((*queue).into(), BasicGetOptions { no_ack: true }).await.expect("asks")
         {
             letters.push(raw(&got.delivery.properties, got.delivery.data));
@@ -202,7 +217,7 @@ impl Bench for RabbitBench {
             for subscription in endpoints.subscriptions {
                 let retry = |delay| format!(".retry.{}", format_duration(delay));
                 let delays = subscription.delays.into_iter().map(retry);
-                for suffix in delays.chain([String::new(), ".dead".into()]) {
+                for suffix in delays.chain([String::new(), ".dead".into(), ".heard-of".into()]) {
                     let name = format!("{}{suffix}", subscription.name);
                     let _ = channel.queue_delete((*name).into(), QueueDeleteOptions::default()).await;
                 }
