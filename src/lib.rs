@@ -18,7 +18,8 @@
 //!
 //! # What always holds
 //!
-//! - A delivery is acked only with a [`Committed`](committer::Committed), which only the committer can make, after the commit.
+//! - A delivery is acked only with a [`Committed`](committer::Committed), which only the committer can make, after the commit (and
+//!   the conformance suite of the transports, which has no store).
 //! - Every delivery ends in exactly one [`Fate`](store::Fate), or is dropped unsettled and comes again.
 //! - What leaves was an outbox row of the commit that decided it; the row goes after the broker confirmed.
 //! - A handler holds no database connection, unless it asked for [`transaction`](Context::transaction).
