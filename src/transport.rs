@@ -158,15 +158,55 @@ pub enum Standing {
     Differs(String),
     /// The broker does not show it to this user.
     Unseen,
+    /// There, and nobody in this list wants it.
+    Stray,
+    /// There as it should be, and something around it endangers it: what, and what to do.
+    Endangered(String),
 }
 
-/// Messages by state. `None` where the broker does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What [`Transport::inspect`] saw.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// One for each thing; none where there is nothing to declare.
+    pub findings: Vec<Finding>,
+    /// How deep it could look, and how to look deeper: a sentence for people. Empty: it saw everything.
+    pub reach: String,
+}
+
+/// Messages of a subscription by state, on the broker. `None` where the broker does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Not delivered yet.
     pub ready: Option<u64>,
     /// Delivered, not settled.
     pub unacked: Option<u64>,
+    /// In delay queues or retry topics, due or not.
+    pub delayed: Option<u64>,
+    /// In the Dead Letter Channel's own queue, not collected yet.
+    pub dead: Option<u64>,
+    /// On their way to the Dead Letter Channel, which does not take them.
+    pub stuck: Option<u64>,
+    /// Who listens.
+    pub consumers: Option<u64>,
+    /// When the oldest message that is not finished was sent.
+    pub oldest: Option<DateTime<Utc>>,
+    /// The same by partition, where the broker is a log.
+    pub partitions: Vec<Lag>,
+}
+
+/// How far the readers of one partition of a log are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The log (a topic: of the channel itself, or of retries).
+    pub topic: String,
+    /// Its partition.
+    pub partition: i32,
+    /// All below this offset are finished. `None`: nothing was ever committed.
+    pub committed: Option<i64>,
+    /// The offset that the next record will get.
+    pub end: i64,
+    /// When the oldest record that is not finished was written.
+    pub oldest: Option<DateTime<Utc>>,
 }
 
 /// A broker.
@@ -184,10 +224,10 @@ pub trait Transport: Send + Sync + 'static {
     /// Makes or verifies what these endpoints need. Before anything else; may be called again.
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError>;
 
-    /// How the broker stands to these endpoints. Changes nothing; empty where there is nothing to declare.
-    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+    /// How the broker stands to these endpoints. Changes nothing.
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
         let _ = endpoints;
-        Ok(Vec::new())
+        Ok(Inspection::default())
     }
 
     /// Starts to listen. Dropping the consumer hands back what nobody began.

@@ -154,7 +154,7 @@ impl Transport for Broker {
     }
 
     async fn depth(&self, _: &str) -> Result<Depth, TransportError> {
-        Ok(Depth { ready: Some(self.0.lock().ready.len() as u64), unacked: None })
+        Ok(Depth { ready: Some(self.0.lock().ready.len() as u64), ..Depth::default() })
     }
 
     async fn close(&self) {}

@@ -3,7 +3,7 @@
 use super::{Globals, output};
 use crate::{
     Handlers,
-    transport::{Finding, Standing},
+    transport::{Finding, Inspection, Standing},
     worker::{self, open_transport},
 };
 use anyhow::Context as _;
@@ -33,12 +33,15 @@ impl Topology {
         if let Self::Apply = self {
             transport.declare(&endpoints).await.context("making the topology")?;
         }
-        let found = transport.inspect(&endpoints).await.context("looking at the broker")?;
+        let Inspection { findings: found, reach } =
+            transport.inspect(&endpoints).await.context("looking at the broker")?;
         transport.close().await;
         let fits = !found.iter().any(|finding| matches!(finding.standing, Standing::Differs(_)));
         if globals.json {
             let things: Vec<_> = found.iter().map(as_json).collect();
-            output::line(json!({ "broker": transport.kind(), "fits": fits, "things": things }).to_string());
+            output::line(
+                json!({ "broker": transport.kind(), "fits": fits, "things": things, "reach": reach }).to_string(),
+            );
             return Ok(fits);
         }
         for line in &found {
@@ -46,7 +49,7 @@ impl Topology {
         }
         output::line(match (found.is_empty(), fits) {
             (true, _) => format!("the {} broker has nothing to declare", transport.kind()),
-            (false, true) => "Bindings, policies and feature flags cannot be seen this way.".to_owned(),
+            (false, true) => reach,
             (false, false) => "A start is refused until what differs is changed.".to_owned(),
         });
         Ok(fits)
@@ -59,19 +62,21 @@ fn word(standing: &Standing) -> &'static str {
         Standing::Missing => "missing",
         Standing::Differs(_) => "differs",
         Standing::Unseen => "unseen",
+        Standing::Stray => "stray",
+        Standing::Endangered(_) => "danger",
     }
 }
 
 fn as_line(Finding { thing, standing }: &Finding) -> String {
     match standing {
-        Standing::Differs(how) => format!("{:8} {thing}: {how}", word(standing)),
+        Standing::Differs(how) | Standing::Endangered(how) => format!("{:8} {thing}: {how}", word(standing)),
         _ => format!("{:8} {thing}", word(standing)),
     }
 }
 
 fn as_json(Finding { thing, standing }: &Finding) -> serde_json::Value {
     let how = match standing {
-        Standing::Differs(how) => Some(how),
+        Standing::Differs(how) | Standing::Endangered(how) => Some(how),
         _ => None,
     };
     json!({ "thing": thing, "standing": word(standing), "difference": how })

@@ -129,7 +129,11 @@ impl Transport for Embedded {
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
         let queue = self.queue(subscription)?;
         let state = queue.lock();
-        Ok(Depth { ready: Some(state.ready.len() as u64), unacked: Some(state.unacked.len() as u64) })
+        Ok(Depth {
+            ready: Some(state.ready.len() as u64),
+            unacked: Some(state.unacked.len() as u64),
+            ..Depth::default()
+        })
     }
 
     async fn close(&self) {

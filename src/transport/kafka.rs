@@ -328,7 +328,7 @@ impl Transport for Kafka {
         let lag = tokio::task::spawn_blocking(move || this.lag(&group, &channel));
         let away = |error: KafkaError| TransportError::Away(error.to_string());
         let lag = lag.await.map_err(|error| TransportError::Away(error.to_string()))?.map_err(away)?;
-        Ok(Depth { ready: Some(lag.saturating_sub(unacked)), unacked: Some(unacked) })
+        Ok(Depth { ready: Some(lag.saturating_sub(unacked)), unacked: Some(unacked), ..Depth::default() })
     }
 
     async fn close(&self) {

@@ -17,7 +17,7 @@ mod topology;
 mod trouble;
 
 use super::{
-    Consumer, Depth, Destination, Endpoints, Finding, Promises, PublishError, Published, Sending, Subscription,
+    Consumer, Depth, Destination, Endpoints, Inspection, Promises, PublishError, Published, Sending, Subscription,
     Transport, TransportError,
 };
 use crate::clock;
@@ -209,10 +209,12 @@ impl Transport for RabbitMq {
         Ok(())
     }
 
-    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
         let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
         let connection = self.consuming.connection(AT_START, false).await?;
-        declare::inspect(&connection, &items).await
+        let findings = declare::inspect(&connection, &items).await?;
+        let reach = "Bindings, policies and feature flags cannot be seen this way.".to_owned();
+        Ok(Inspection { findings, reach })
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
@@ -233,7 +235,7 @@ impl Transport for RabbitMq {
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
         let connection = self.consuming.connection(AT_START, false).await?;
         let ready = declare::depth(&connection, subscription).await?;
-        Ok(Depth { ready: Some(ready.into()), unacked: None })
+        Ok(Depth { ready: Some(ready.into()), ..Depth::default() })
     }
 
     async fn close(&self) {

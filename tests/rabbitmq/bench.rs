@@ -15,7 +15,7 @@ use pitcrew::{
     store::{Destination, Store, memory::MemoryStore},
     testing::conformance::transport::Bench,
     transport::{
-        Consumer, Depth, Endpoints, Finding, Promises, PublishError, Published, Sending, Subscription, Transport,
+        Consumer, Depth, Endpoints, Inspection, Promises, PublishError, Published, Sending, Subscription, Transport,
         TransportError,
         rabbitmq::{Options, RabbitMq},
     },
@@ -123,7 +123,7 @@ impl Transport for Recording {
     async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {
         self.inner.buried(subscription).await
     }
-    async fn inspect(&self, endpoints: &Endpoints) -> Result<Vec<Finding>, TransportError> {
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
         self.inner.inspect(endpoints).await
     }
     async fn close(&self) {

@@ -143,7 +143,7 @@ impl Transport for Broker {
     }
 
     async fn depth(&self, _: &str) -> Result<Depth, TransportError> {
-        Ok(Depth { ready: None, unacked: Some(self.unsettled() as u64) })
+        Ok(Depth { ready: None, unacked: Some(self.unsettled() as u64), ..Depth::default() })
     }
 
     async fn close(&self) {

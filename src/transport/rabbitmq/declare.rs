@@ -23,7 +23,7 @@ pub(super) async fn all(connection: &Connection, items: &[Item], make: bool) -> 
             _ => find(connection, item).await?,
         };
         match found {
-            Standing::Fits => {}
+            Standing::Fits | Standing::Stray | Standing::Endangered(_) => {}
             Standing::Unseen => warn!(item = %item.title(), "it is there; this user may not see its arguments, so they were not verified"),
             Standing::Missing if make => match create(connection, item).await {
                 Ok(()) => debug!(item = %item.title(), "declared"),
