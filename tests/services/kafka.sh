@@ -87,32 +87,7 @@ kafka_native() {
 }
 
 # $1 is a program, $2 the Debian package that brings it.
-kafka_need() {
-  local began as_root=()
-  if command -v "$1" >/dev/null; then return 0; fi
-  began=$(now_ms)
-  service_why="there is no $1 here"
-  if ! command -v apt-get >/dev/null; then
-    service_why+=" and no apt-get to install it"
-    return 1
-  fi
-  if ((EUID != 0)); then
-    if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
-      service_why+=", and installing it needs root (apt-get install $2)"
-      return 1
-    fi
-    as_root=(sudo -n)
-  fi
-  printf 'kafka       no %s: apt-get install %s\n' "$1" "$2"
-  "${as_root[@]}" apt-get update -qq >"$tmp/apt.log" 2>&1 </dev/null
-  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    -o DPkg::Lock::Timeout=120 "$2" >>"$tmp/apt.log" 2>&1 </dev/null; then
-    tail -n 10 "$tmp/apt.log"
-    service_why+=", and apt-get could not install $2 (see above)"
-    return 1
-  fi
-  printf 'kafka       %s installed in %s\n' "$2" "$(since "$began")"
-}
+kafka_need() { command -v "$1" >/dev/null || install_package kafka "$2"; }
 
 # The broker and the libraries it needs. Whole or not there: two runs at once each fetch into a folder of their own.
 kafka_fetch() {
