@@ -119,42 +119,13 @@ POM
   printf 'kafka       fetched %s in %s\n' "$kafka_version" "$(since "$began")"
 }
 
-# One node that is broker and controller. As our own child: stopped by its pid alone, and it dies with us.
+# One node. As our own child: stopped by its pid alone, and it dies with us.
 kafka_serve() {
   local jars=$1 port=$2 controller=$3 data=$tmp/kafka
   rm -rf "$data"
   mkdir "$data"
-  cat >"$data/server.properties" <<PROPERTIES
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=$data/data
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.consumer.min.session.timeout.ms=3000
-group.consumer.session.timeout.ms=6000
-group.consumer.min.heartbeat.interval.ms=500
-group.consumer.heartbeat.interval.ms=500
-auto.create.topics.enable=false
-log.retention.check.interval.ms=1000
-PROPERTIES
-  # Without a level it logs errors alone, and nobody would hear that it has started.
-  local java=(java -Dlog4j2.level=INFO -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*")
-  if ! "${java[@]}" kafka.tools.StorageTool format -t 4L6g3nShT-eMCtK--X86sw -c "$data/server.properties" \
-    >"$tmp/kafka.log" 2>&1 </dev/null; then
-    return 1
-  fi
-  (
-    cd / || exit
-    exec setsid setpriv --pdeathsig KILL "${java[@]}" kafka.Kafka "$data/server.properties"
-  ) >>"$tmp/kafka.log" 2>&1 </dev/null &
+  setsid setpriv --pdeathsig KILL "$root/tests/services/kafka-node" "$jars" "$data" "$port" "$controller" \
+    >"$tmp/kafka.log" 2>&1 </dev/null &
   kafka_pid=$!
   for ((i = 0; i < 600; i++)); do
     # Its own log says when it serves; asking the port instead could be answered by a stranger.
