@@ -173,13 +173,16 @@ impl Shop {
 
     /// Waits until so many are done and heard and nothing is left to do: each exactly once.
     pub async fn each_once(&self, count: usize) {
-        let whole = Tally { done: count, heard: count, most: 1 };
-        self.until("each message done and heard once", async || {
+        let (whole, until) = (Tally { done: count, heard: count, most: 1 }, Instant::now() + LIMIT);
+        loop {
             let (tally, counts) = (self.tally().await, self.store.counts().await.expect("counts"));
             assert!(tally.most <= 1, "something was done twice: {tally:?}");
-            (tally == whole && counts.outbox == 0).then_some(())
-        })
-        .await;
+            if tally == whole && counts.outbox == 0 {
+                return;
+            }
+            assert!(Instant::now() < until, "{tally:?} instead of {whole:?}, {counts:?}; {}", self.logs());
+            poll_pause().await;
+        }
     }
 
     /// Waits until `look` finds it.
@@ -202,6 +205,13 @@ impl Shop {
     /// All letters.
     pub async fn letters(&self) -> Vec<DeadLetter> {
         self.store.dead_letters(&DeadFilter::default(), 1_000).await.expect("the store answers")
+    }
+
+    /// How each attempt ended that did not end done.
+    pub async fn attempts(&self) -> Vec<String> {
+        let Some(pool) = self.store.postgres_pool() else { panic!("asked on Postgres alone") };
+        let sql = format!("select kind from {}.attempt", self.config.store.schema);
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&pool).await.expect("the database answers")
     }
 
     /// What its workers said last.
