@@ -66,8 +66,7 @@ impl Producer {
             Ok(prepared) => prepared,
             Err(error) => return vec![Err(error); rows.len()],
         };
-        let sent: Vec<_> =
-            rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, &sending.row)).collect();
+        let sent: Vec<_> = rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, sending)).collect();
         let mut answers = Vec::with_capacity(rows.len());
         for (sent, topic) in sent.into_iter().zip(&topics) {
             let delivered = match sent {
@@ -204,13 +203,14 @@ impl Producer {
 fn send(
     client: &FutureProducer,
     topic: &str,
-    row: &OutboxRow,
+    Sending { row, begun }: &Sending,
 ) -> Result<rdkafka::producer::DeliveryFuture, KafkaError> {
     if row.envelope.data.len() > MAX_BYTES {
         return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
     }
     let key = record::key(&row.envelope);
-    let record = FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope));
+    let record =
+        FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope, *begun));
     let record = match &key {
         Some(key) => record.key(key.as_bytes()),
         None => record,

@@ -148,7 +148,7 @@ async fn send(channel: &Channel, sending: &Sending, route: Result<Route, Publish
         return Err(PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())));
     }
     let too_large = || PublishError::Permanent("its headers are larger than a frame".into());
-    let properties = convert::properties(envelope).ok_or_else(too_large)?;
+    let properties = convert::properties(envelope, sending.begun).ok_or_else(too_large)?;
     let name = |text: String| {
         ShortString::try_new(text).map_err(|error| PublishError::Permanent(format!("its route: {error}")))
     };

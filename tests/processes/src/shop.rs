@@ -111,6 +111,13 @@ impl Shop {
         }
     }
 
+    /// A client that publishes by itself what it sends, so that no worker need live for it.
+    pub async fn direct(&self) -> Client {
+        let transport = open_transport(&self.config).expect("a transport");
+        let client = Client::new(self.store.clone(), &*transport, &handlers(), &self.config).expect("a client");
+        client.publishing(transport).await
+    }
+
     /// Starts a worker; it may not be at work yet.
     pub fn start(&self) -> Process {
         self.start_with("")

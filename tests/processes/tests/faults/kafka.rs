@@ -85,15 +85,20 @@ async fn a_group_that_never_comes_to_rest_loses_and_doubles_nothing() {
     let Some((_node, shop)) = scene("").await else { return };
     let mut stays = shop.start();
     stays.is_at_work().await;
-    let mut guest: Option<Process> = None;
-    let mut sent = 0;
+    let direct = shop.direct().await;
+    let (mut guest, mut leaving, mut sent): (Option<Process>, _, _) = (None, Vec::new(), 0);
     for second in 0..30_u32 {
         let began = Instant::now();
-        shop.send(slow(sent..sent + 50, Duration::from_millis(20))).await;
-        sent += 50;
+        for work in slow(sent..sent + 40, Duration::from_millis(20)) {
+            direct.send(&work).await.expect("it is sent");
+        }
+        sent += 40;
         match guest.replace(shop.start()) {
-            Some(before) if second % 5 == 0 => before.kill().await,
-            Some(before) => before.signal("TERM"), // dropped: killed, if it has not gone
+            Some(before) if second % 10 == 0 => before.kill().await,
+            Some(before) => {
+                before.signal("TERM");
+                leaving.push(before);
+            }
             None => {}
         }
         pass(Duration::from_secs(1).saturating_sub(began.elapsed())).await;
@@ -101,7 +106,13 @@ async fn a_group_that_never_comes_to_rest_loses_and_doubles_nothing() {
     let during = shop.tally().await.done;
     let over = Instant::now();
     shop.each_once(sent as usize).await;
-    println!("30 joins and leaves in 30 s: {during} of {sent} done meanwhile, all of them {:?} after the last", over.elapsed());
+    println!(
+        "a join and a leave a second for 30 s: {during} of {sent} done meanwhile, all of them {:?} later",
+        over.elapsed()
+    );
+    for mut left in leaving {
+        assert_eq!(left.ends().await.code(), Some(0), "{}", shop.logs());
+    }
     stays.stop().await;
     shop.close().await;
 }
@@ -137,7 +148,9 @@ async fn a_message_that_kills_its_worker_is_told_from_those_behind_it() {
     let Some((node, shop)) = scene("").await else { return };
     let topic = shop.commands();
     let one = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
-    node.admin().create_topics(&[one], &AdminOptions::new()).await.expect("it answers")[0].as_ref().expect("it is made");
+    node.admin().create_topics(&[one], &AdminOptions::new()).await.expect("it answers")[0]
+        .as_ref()
+        .expect("it is made");
     let poison = Work { n: 1_000, takes: 100, kills: true, ..Work::default() };
     shop.send([poison].into_iter().chain(slow(0..30, Duration::from_millis(400)))).await;
     let began = Instant::now();

@@ -102,7 +102,10 @@ async fn a_neighbour_takes_over_what_a_killed_worker_held(variable: &str) {
     let killed = Instant::now();
     victim.kill().await;
     shop.done(1).await;
-    println!("{variable}: 256 were held by the killed worker; first effect of the neighbour after {:?}", killed.elapsed());
+    println!(
+        "{variable}: 256 were held by the killed worker; first effect of the neighbour after {:?}",
+        killed.elapsed()
+    );
     assert!(killed.elapsed() < Duration::from_secs(5), "no heartbeat need be missed for it: {:?}", killed.elapsed());
     shop.each_once(256).await;
     println!("{variable}: all 256 after {:?}", killed.elapsed());
@@ -132,7 +135,8 @@ async fn a_message_that_kills_its_worker_is_told_from_its_neighbours(variable: &
     let Some(scene) = Scene::on(variable, "").await else { return };
     let shop = &scene.shop;
     let poison = Work { n: 1_000, takes: 100, kills: true, ..Work::default() };
-    shop.send(slow(0..15, Duration::from_millis(400)).chain([poison]).chain(slow(15..30, Duration::from_millis(400)))).await;
+    shop.send(slow(0..15, Duration::from_millis(400)).chain([poison]).chain(slow(15..30, Duration::from_millis(400))))
+        .await;
     let mut deaths = 0;
     let last = loop {
         let mut worker = shop.start();
@@ -218,7 +222,10 @@ async fn what_the_broker_buried_is_replayed_and_may_fail_again(variable: &str) {
     shop.operator(&["dead", "replay", "--all", "--yes"]);
     shop.send([Work { n: 40, failing: 1, ..Work::default() }]).await;
     shop.each_once(41).await;
-    println!("{variable}: 40 that had been buried, and one beside them, failed and were done {:?} after the replay", replayed.elapsed());
+    println!(
+        "{variable}: 40 that had been buried, and one beside them, failed and were done {:?} after the replay",
+        replayed.elapsed()
+    );
     assert_eq!(shop.attempts().await, vec!["failure"; 41]);
     worker.stop().await;
     scene.close().await;
