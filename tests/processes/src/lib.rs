@@ -79,7 +79,7 @@ impl Handler<Work> for Worker {
             std::future::pending::<()>().await;
         }
         if m.takes > 0 {
-            tokio::time::sleep(Duration::from_millis(m.takes)).await;
+            tokio::time::sleep(Duration::from_millis(m.takes)).await; // tidy: sleeps, because it is the work that takes so long.
         }
         if m.kills {
             std::process::abort();

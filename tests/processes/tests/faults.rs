@@ -4,6 +4,8 @@
 //! Wants Postgres (`PITCREW_POSTGRES_URL`) and the broker. A Kafka that is to fail is a node of the test's own. What takes longer
 //! than 20 s waits for `PITCREW_ALL`.
 
+#[path = "faults/group.rs"]
+mod group;
 #[path = "faults/kafka.rs"]
 mod kafka;
 #[path = "faults/node.rs"]

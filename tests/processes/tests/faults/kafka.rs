@@ -25,7 +25,7 @@ async fn two_at_work(shop: &Shop) -> [Process; 2] {
 }
 
 /// Lets time pass while something is as it is.
-async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     let began = Instant::now();
     while began.elapsed() < time {
         poll_pause().await;
