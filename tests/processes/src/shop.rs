@@ -39,6 +39,21 @@ pub struct Shop {
     client: Client,
 }
 
+/// The address of the broker that this variable of `tests/run` names. `None`, said so: there is none.
+pub fn broker(variable: &str) -> Option<String> {
+    let what = match variable {
+        "PITCREW_RABBITMQ_URL" => "RabbitMQ",
+        "PITCREW_RABBITMQ4_URL" => "RabbitMQ 4",
+        "PITCREW_KAFKA_URL" => "Kafka",
+        _ => panic!("no broker is called {variable}"),
+    };
+    let url = std::env::var(variable).ok();
+    if url.is_none() {
+        eprintln!("skipped: no {what} ({variable})");
+    }
+    url
+}
+
 /// What all messages together came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {

@@ -1,14 +1,11 @@
 //! Workers of one Kafka group: restarted one by one, killed, and standing still for longer than a session.
 
 use crate::{WORKER, has_time, kafka::pass};
-use processes::shop::{Shop, plain, slow};
+use processes::shop::{Shop, broker, plain, slow};
 use std::time::{Duration, Instant};
 
 async fn scene() -> Option<Shop> {
-    let Ok(broker) = std::env::var("PITCREW_KAFKA_URL") else {
-        eprintln!("skipped: no Kafka (PITCREW_KAFKA_URL)");
-        return None;
-    };
+    let broker = broker("PITCREW_KAFKA_URL")?;
     Shop::on_postgres(WORKER, &broker, "").await
 }
 

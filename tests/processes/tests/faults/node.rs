@@ -1,7 +1,7 @@
 //! A Kafka of a test's own, which it may kill, stop and start again.
 
 use pitcrew::testing::poll_pause;
-use processes::shop::{LIMIT, signal};
+use processes::shop::{LIMIT, broker, signal};
 use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext};
 use std::{
     fs::File,
@@ -23,10 +23,7 @@ pub(crate) struct Node {
 impl Node {
     /// `None`, said so: `tests/run` was told to leave Kafka out, or there are no programs to start one.
     pub(crate) async fn start() -> Option<Self> {
-        if std::env::var_os("PITCREW_KAFKA_URL").is_none() {
-            eprintln!("skipped: no Kafka (PITCREW_KAFKA_URL)");
-            return None;
-        }
+        broker("PITCREW_KAFKA_URL")?;
         let Some(jars) = jars() else {
             eprintln!("skipped: a given Kafka cannot be killed, and there are no jars to start one");
             return None;

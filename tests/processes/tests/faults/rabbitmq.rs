@@ -8,7 +8,7 @@ use lapin::{
 use pitcrew::Message;
 use processes::{
     Work,
-    shop::{SERVICE, Shop, plain, slow},
+    shop::{SERVICE, Shop, broker, plain, slow},
 };
 use std::time::{Duration, Instant};
 
@@ -41,10 +41,7 @@ struct Scene {
 impl Scene {
     /// `None`, said so: something is missing.
     async fn on(variable: &str, settings: &str) -> Option<Self> {
-        let Ok(url) = std::env::var(variable) else {
-            eprintln!("skipped: no {} ({variable})", if variable.contains('4') { "RabbitMQ 4" } else { "RabbitMQ" });
-            return None;
-        };
+        let url = broker(variable)?;
         let shop = Shop::on_postgres(WORKER, &url, settings).await?;
         let connection = Connection::connect(&format!("{url}/%2f"), ConnectionProperties::default()).await;
         let connection = connection.expect("the broker answers");

@@ -4,9 +4,8 @@ use crate::{
     WORKER,
     expected::{Expected, Readable, Unreadable, caused_by},
     python::{python, script},
-    rabbitmq::broker,
 };
-use processes::shop::Shop;
+use processes::shop::{Shop, broker};
 
 const PREFIX: &str = "ce_";
 

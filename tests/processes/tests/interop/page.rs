@@ -1,13 +1,9 @@
 //! The examples of `docs/wire.md`, run as they stand there: only the address and the channels' names are replaced.
 
-use crate::{
-    WORKER,
-    python::python,
-    rabbitmq::{broker, clear},
-};
+use crate::{WORKER, python::python, rabbitmq::clear};
 use car_workers::recommendation::contract::Brief;
 use pitcrew::Document;
-use processes::shop::Shop;
+use processes::shop::{Shop, broker};
 use std::{
     path::Path,
     process::{Command, Output},

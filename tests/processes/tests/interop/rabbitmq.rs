@@ -6,7 +6,7 @@ use crate::{
     python::{python, script},
 };
 use lapin::{Connection, ConnectionProperties, options::QueueDeleteOptions};
-use processes::shop::Shop;
+use processes::shop::{Shop, broker};
 
 const PREFIX: &str = "cloudEvents_";
 
@@ -46,15 +46,6 @@ async fn a_client_in_python_is_understood_and_answered_on_3_10() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_in_python_is_understood_and_answered_on_4() {
     understood("PITCREW_RABBITMQ4_URL").await;
-}
-
-/// The broker that this variable names; `None`, said so: there is none.
-pub(crate) fn broker(variable: &str) -> Option<String> {
-    let url = std::env::var(variable).ok();
-    if url.is_none() {
-        eprintln!("skipped: no {} ({variable})", if variable.contains('4') { "RabbitMQ 4" } else { "RabbitMQ" });
-    }
-    url
 }
 
 async fn understood(variable: &str) {
