@@ -228,46 +228,45 @@ async fn what_the_broker_buried_is_replayed_and_may_fail_again(variable: &str) {
     scene.close().await;
 }
 
-/// A figure more than a test: what one job of a minute costs 20,000 short ones that come behind it.
-async fn a_job_of_a_minute_costs_20_000_short_ones_next_to_nothing(variable: &str) {
-    if !has_time("takes some minutes") {
+/// A figure more than a test: what one long job costs the short ones that come behind it.
+async fn a_long_job_costs_the_short_ones_behind_it_next_to_nothing(variable: &str) {
+    if !has_time("takes a minute or two") {
         return;
     }
     let Some(scene) = Scene::on(variable, "deadline = \"10m\"").await else { return };
     let shop = &scene.shop;
     let mut worker = shop.start();
     worker.is_at_work().await;
-    let mut done = 0;
     let run = async |first: u32, before: usize| {
         let began = Instant::now();
-        shop.send(plain(first..first + 20_000)).await;
-        shop.done(before + 20_000).await;
+        shop.send(plain(first..first + SHORT)).await;
+        shop.done(before + SHORT as usize).await;
         began.elapsed()
     };
-    let mut without = Vec::new();
-    let mut with = Vec::new();
+    let (mut without, mut with, mut done) = (Vec::new(), Vec::new(), 0);
     for round in 0..2 {
         let first = round * 100_000;
         without.push(run(first, done).await);
-        done += 20_000;
-        let takes = Duration::from_secs(60).max(without[0] * 2);
-        let long = first + 50_000;
+        done += SHORT as usize;
+        // Whoever waited for it would take twice as long.
+        let (long, takes) = (first + 50_000, without[0] * 2);
         shop.send(slow(long..long + 1, takes)).await;
         with.push(run(first + 20_000, done).await);
-        done += 20_000;
-        assert_eq!(shop.effects(long).await.done, 0, "the long one still runs");
-        shop.done(done + 1).await;
-        done += 1;
+        done += SHORT as usize + 1;
+        assert_eq!(shop.effects(long).await.done, 0, "the long one of {takes:?} still runs");
+        shop.done(done).await;
     }
     shop.each_once(done).await;
     let least = |runs: &[Duration]| runs.iter().min().expect("two runs").as_secs_f64();
     let cost = least(&with) / least(&without) - 1.0;
-    println!("{variable}: 20000 in {without:?}, behind a long job {with:?}: it costs {:.1} %", cost * 100.0);
-    // Room for the noise of a machine that does other things as well; a queue that waited for the long one would take minutes.
-    assert!(cost < 0.25, "{cost}");
+    println!("{variable}: {SHORT} in {without:?}, behind a long job {with:?}: it costs {:.1} %", cost * 100.0);
+    assert!(cost < 0.5, "more than the noise of a busy machine: {cost}");
     worker.stop().await;
     scene.close().await;
 }
+
+/// Short jobs behind a long one.
+const SHORT: u32 = 3_000;
 
 on_each_version! {
     a_neighbour_takes_over_what_a_killed_worker_held
@@ -275,5 +274,5 @@ on_each_version! {
     a_message_that_kills_its_worker_is_told_from_its_neighbours
     a_second_worker_halves_the_rest_of_a_backlog
     what_the_broker_buried_is_replayed_and_may_fail_again
-    a_job_of_a_minute_costs_20_000_short_ones_next_to_nothing
+    a_long_job_costs_the_short_ones_behind_it_next_to_nothing
 }
