@@ -540,7 +540,15 @@ fn the_reference_file_names_every_key_with_its_default() {
         HandlerConfig { deadline: Some(deadline), concurrency: Some(concurrency), ..HandlerConfig::default() };
     expected.handlers.insert(handler.into(), example);
     let broker = expected.transport.get_mut("default").unwrap();
-    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into()); // the default is the system's, which has no name
+    // What has no default that could be written.
+    broker.user = Some("cars".into());
+    broker.password = Some(Hidden::new("secret"));
+    broker.password_file = Some("/run/secrets/broker-password".into());
+    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into());
+    broker.client_cert = Some("/etc/ssl/cars.pem".into());
+    broker.client_key = Some("/etc/ssl/cars.key".into());
+    broker.management = Some("http://host:15672".parse().unwrap());
+    expected.channel.get_mut(&name("car.commands")).unwrap().attribute_prefix = Some(Prefix::CloudEventsColon);
     assert_eq!(config, expected);
 
     // A key that the file forgot would have its default all the same, so the file itself is asked for each.
@@ -690,7 +698,7 @@ mod generated {
         (url, select(TransportKind::ALL), any::<bool>(), ca_file, kafka()).prop_map(
             |(url, kind, declare, ca_file, kafka)| {
                 // A section of kind embedded with another url is a problem for `check`; it loads as well.
-                TransportConfig { kind, url, declare, ca_file, kafka }
+                TransportConfig { kind, url, declare, ca_file, kafka, ..TransportConfig::default() }
             },
         )
     }
