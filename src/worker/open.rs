@@ -1,16 +1,15 @@
 //! Opens what the config names.
 
-#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-use crate::message::wire::Prefix;
 use crate::{
+    clock,
     config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
     store::{
-        Store,
+        Store, StoreError,
         memory::MemoryStore,
         postgres::{self, PostgresStore},
         sqlite::{SqliteStore, WorkerLock},
     },
-    transport::{Transport, embedded::Embedded},
+    transport::{Transport, TransportError, embedded::Embedded},
 };
 #[cfg(feature = "kafka")]
 use crate::{
@@ -23,11 +22,8 @@ use crate::{
     transport::rabbitmq,
 };
 use anyhow::Context as _;
-#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-use std::collections::HashMap;
-#[cfg(feature = "rabbitmq")]
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tracing::warn;
 
 /// A store, with the right to be the one worker on it where there can be only one.
 #[derive(Clone)]
@@ -68,6 +64,37 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
     })
 }
 
+/// Asks again, with growing pauses, while what is asked for does not answer: whoever starts everything at once need not start it in
+/// order. A set-up that is wrong is not waited for.
+///
+/// # Errors
+/// The last answer, once `limit` is over.
+pub(crate) async fn patiently<T>(
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let began = clock::instant();
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() || !is_away(&error) {
+            return Err(error);
+        }
+        warn!(error = %format!("{error:#}"), for_at_most_s = left.as_secs(), "not there yet; this start waits");
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(Duration::from_secs(4));
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TransportError::Away(_)))
+        || error.downcast_ref().is_some_and(StoreError::is_transient)
+}
+
 /// Opens the default transport of `config`. No connection is made yet.
 ///
 /// # Errors
@@ -92,7 +119,7 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
 
 #[cfg(feature = "rabbitmq")]
 fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
-    let read = |key: &str, path: &Option<PathBuf>| {
+    let read = |key: &str, path: &Option<std::path::PathBuf>| {
         let text = path.as_ref().map(|path| {
             std::fs::read_to_string(path)
                 .with_context(|| format!("reading {}, [transport.default] {key}", path.display()))
@@ -123,7 +150,7 @@ fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabb
 
 /// The channels whose headers are written in another way than their transport does by itself.
 #[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-fn prefixes(config: &Config) -> HashMap<String, Prefix> {
+fn prefixes(config: &Config) -> std::collections::HashMap<String, crate::message::wire::Prefix> {
     let named = config.channel.iter().filter_map(|(name, c)| Some((name.as_str().into(), c.attribute_prefix?)));
     named.collect()
 }

@@ -217,7 +217,8 @@ async fn depth_by_both_ways(node: &Node, name: &str, api: &RabbitMq, channel: &C
     assert_eq!((depth.ready, depth.oldest), (Some(2), None), "quorum queues do not say how old they are");
     let dangers = async || {
         let seen = format!("{:?}", inspect(api, name).await);
-        let words = ["1 messages do not get", "1 due retries do not get back", "policy `full`: max-length refuses messages"];
+        let words =
+            ["1 messages do not get", "1 due retries do not get back", "policy `full`: max-length refuses messages"];
         words.iter().all(|word| seen.contains(word)).then_some(())
     };
     until("why", dangers).await;
