@@ -703,17 +703,21 @@ mod generated {
     }
 
     fn channel() -> impl Strategy<Value = ChannelConfig> {
-        let choices = (select(Ordering::ALL), select(TooOld::ALL), select(Unrouted::ALL));
+        let prefix = proptest::option::of(select(Prefix::ALL.to_vec()));
+        let choices = (select(Ordering::ALL), select(TooOld::ALL), select(Unrouted::ALL), prefix);
         (a_name(), 0_usize..=1_000_000, a_duration(), choices, retry()).prop_map(
-            |(transport, concurrency, deadline, (ordering, too_old, unrouted), retry)| ChannelConfig {
-                transport,
-                types: Vec::new(),
-                concurrency,
-                deadline,
-                ordering,
-                too_old,
-                unrouted,
-                retry,
+            |(transport, concurrency, deadline, (ordering, too_old, unrouted, attribute_prefix), retry)| {
+                ChannelConfig {
+                    transport,
+                    types: Vec::new(),
+                    concurrency,
+                    deadline,
+                    ordering,
+                    too_old,
+                    unrouted,
+                    attribute_prefix,
+                    retry,
+                }
             },
         )
     }

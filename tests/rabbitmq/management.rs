@@ -5,9 +5,10 @@ use super::{
     node::Node,
     set_up::endpoints,
 };
+use futures::StreamExt;
 use lapin::{
     BasicProperties, Channel,
-    options::{BasicGetOptions, BasicPublishOptions, BasicRejectOptions, QueueDeclareOptions},
+    options::{BasicPublishOptions, BasicRejectOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use pitcrew::{
@@ -20,11 +21,15 @@ use pitcrew::{
 use std::time::{Duration, Instant};
 
 const WITH_MANAGEMENT: [(&str, &str); 2] = [
-    ("extra.conf", "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = @MANAGEMENT\n"),
+    ("extra.conf", "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = @MANAGEMENT\ncollect_statistics_interval = 500\n"),
     ("plugins", "[rabbitmq_management].\n"),
 ];
 
-/// Statistics are seconds old, on a machine that does other things too.
+/// Statistics are seconds old, on a machine that does other things too. Queues that are made from here on have newer ones.
+fn hasten(node: &Node) {
+    node.ctl(&["eval", "application:set_env(rabbit, quorum_tick_interval, 500)."]);
+}
+
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// `user` is `user:password`, of AMQP; `management` is what stands before the API's address, or nothing: it is not asked.
@@ -68,6 +73,7 @@ async fn put(channel: &Channel, queue: &str, count: usize) {
 
 async fn what_only_the_management_api_shows(broker: Broker) {
     let Some(node) = Node::with(broker, &WITH_MANAGEMENT).await else { return };
+    hasten(&node);
     let (name, api) = (unique(), transport(&node, "guest:guest", Some("")));
     let (connection, channel) = client(&node.url()).await;
     channel.confirm_select(Default::default()).await.expect("confirms");
@@ -183,14 +189,15 @@ async fn who_may_see_what(broker: Broker, node: &Node, name: &str) {
 async fn depth_by_both_ways(node: &Node, name: &str, api: &RabbitMq, channel: &Channel) {
     put(channel, name, 3).await;
     put(channel, &format!("{name}.dead"), 2).await;
-    // It is due in a second, and then its queue does not take it: it is neither ready nor lost.
-    let held =
-        channel.basic_get((*name).into(), BasicGetOptions::default()).await.expect("asks").expect("one is there");
+    channel.basic_qos(1, Default::default()).await.expect("one at a time");
+    let consume = channel.basic_consume(name.into(), "one".into(), Default::default(), FieldTable::default());
+    let mut consumer = consume.await.expect("consumes");
+    let held = consumer.next().await.expect("one comes").expect("it is whole");
     let alone = transport(node, "guest:guest", None);
     let depth = alone.depth(name).await.expect("it counts");
     assert_eq!(
         depth,
-        Depth { ready: Some(2), dead: Some(2), consumers: Some(0), ..Depth::default() },
+        Depth { ready: Some(2), dead: Some(2), consumers: Some(1), ..Depth::default() },
         "no delays are known"
     );
     alone.declare(&endpoints(name)).await.expect("it is there");
@@ -202,10 +209,11 @@ async fn depth_by_both_ways(node: &Node, name: &str, api: &RabbitMq, channel: &C
     let depth = until("the one that is held", unacked).await;
     assert_eq!((depth.ready, depth.delayed, depth.dead, depth.stuck), (Some(2), Some(0), Some(2), Some(0)));
 
-    // The dead letter exchange leads nowhere, and a retry's queue is full.
+    // The dead letter exchange leads nowhere, and a retry is due whose queue is full: it is neither ready nor lost.
     let (exchange, dead) = (format!("{name}.dead"), format!("{name}.dead"));
     let unbind = channel.queue_unbind((*dead).into(), (*exchange).into(), name.into(), FieldTable::default());
     unbind.await.expect("unbinds");
+    channel.basic_cancel("one".into(), Default::default()).await.expect("no more of them");
     held.reject(BasicRejectOptions { requeue: false }).await.expect("it is rejected");
     node.ctl(&["set_policy", "full", &format!("^{name}$"), r#"{"max-length":1}"#]);
     put(channel, &format!("{name}.retry.1s"), 1).await;
