@@ -21,7 +21,10 @@ use pitcrew::{
 use std::time::{Duration, Instant};
 
 const WITH_MANAGEMENT: [(&str, &str); 2] = [
-    ("extra.conf", "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = @MANAGEMENT\ncollect_statistics_interval = 500\n"),
+    (
+        "extra.conf",
+        "management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = @MANAGEMENT\ncollect_statistics_interval = 500\n",
+    ),
     ("plugins", "[rabbitmq_management].\n"),
 ];
 
@@ -50,6 +53,18 @@ async fn inspect(transport: &RabbitMq, name: &str) -> Inspection {
 fn told(seen: &Inspection) -> Vec<(&str, &Standing)> {
     let findings = seen.findings.iter().map(|finding| (finding.thing.as_str(), &finding.standing));
     findings.filter(|(_, standing)| **standing != Standing::Fits).collect()
+}
+
+/// An operator's hand, much faster than `rabbitmqctl`.
+fn set(node: &Node, path: &str, body: &str) {
+    let url = format!("http://guest:guest@127.0.0.1:{}/api/{path}", node.management_port());
+    let answer = ureq::put(&url).header("content-type", "application/json").send(body);
+    assert!(answer.expect("it is answered").status().is_success());
+}
+
+fn set_policy(node: &Node, policy: &str, queue: &str, definition: &str) {
+    let body = format!(r#"{{"pattern":"^{queue}$","definition":{definition},"apply-to":"queues"}}"#);
+    set(node, &format!("policies/%2F/{policy}"), &body);
 }
 
 async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
@@ -99,7 +114,7 @@ async fn what_only_the_management_api_shows(broker: Broker) {
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare((*old).into(), durable, arguments).await.expect("declares");
     put(&channel, &old, 1).await;
-    node.ctl(&["set_policy", "short", &format!("^{name}$"), r#"{"delivery-limit":3,"message-ttl":86400000}"#]);
+    set_policy(&node, "short", &name, r#"{"delivery-limit":3,"message-ttl":86400000}"#);
     let seen = until("all of that", async || {
         let seen = inspect(&api, &name).await;
         (told(&seen).len() == 4 && format!("{seen:?}").contains("7s`, 1 message")).then_some(seen)
@@ -125,7 +140,6 @@ async fn what_only_the_management_api_shows(broker: Broker) {
     assert_eq!(left.await.expect("it is there").message_count(), 1);
 
     who_may_see_what(broker, &node, &name).await;
-    node.ctl(&["clear_policy", "short"]);
     depth_by_both_ways(&node, &name, &api, &channel).await;
     api.close().await;
     connection.close(200, "done".into()).await.expect("closes");
@@ -138,9 +152,9 @@ fn told_things(seen: &Inspection) -> Vec<String> {
 /// A user that may not look, or an API that does not answer, takes nothing from what AMQP shows, and says what to do.
 async fn who_may_see_what(broker: Broker, node: &Node, name: &str) {
     for (user, tag) in [("looker", "management"), ("worker", "")] {
-        node.ctl(&["add_user", user, "s3cret"]);
-        node.ctl(&["set_user_tags", user, tag]);
-        node.ctl(&["set_permissions", user, "^$", ".*", ".*"]);
+        set(node, &format!("users/{user}"), &format!(r#"{{"password":"s3cret","tags":"{tag}"}}"#));
+        let rights = r#"{"configure":"^$","write":".*","read":".*"}"#;
+        set(node, &format!("permissions/%2F/{user}"), rights);
     }
     let seen_by = async |user: &str, management: Option<&str>| {
         let transport = transport(node, user, management);
@@ -215,7 +229,7 @@ async fn depth_by_both_ways(node: &Node, name: &str, api: &RabbitMq, channel: &C
     unbind.await.expect("unbinds");
     channel.basic_cancel("one".into(), Default::default()).await.expect("no more of them");
     held.reject(BasicRejectOptions { requeue: false }).await.expect("it is rejected");
-    node.ctl(&["set_policy", "full", &format!("^{name}$"), r#"{"max-length":1}"#]);
+    set_policy(node, "short", name, r#"{"max-length":1}"#);
     put(channel, &format!("{name}.retry.1s"), 1).await;
     let stuck = async || {
         let depth = api.depth(name).await.expect("it counts");
@@ -226,7 +240,7 @@ async fn depth_by_both_ways(node: &Node, name: &str, api: &RabbitMq, channel: &C
     let dangers = async || {
         let seen = format!("{:?}", inspect(api, name).await);
         let words =
-            ["1 messages do not get", "1 due retries do not get back", "policy `full`: max-length refuses messages"];
+            ["1 messages do not get", "1 due retries do not get back", "policy `short`: max-length refuses messages"];
         words.iter().all(|word| seen.contains(word)).then_some(())
     };
     until("why", dangers).await;
