@@ -140,10 +140,48 @@ impl TransportConfig {
             let example = if kind == TransportKind::Kafka { "kafka://host:9092" } else { "amqp://host:5672" };
             found.impossible(&section, "url", "there is none", format!("set it, for example to \"{example}\""));
         }
+        login(name, self, &mut found);
         if kind == TransportKind::Kafka {
             kafka(name, &self.kafka, &mut found);
         }
         found.0
+    }
+}
+
+/// Who logs in, and how the way there is guarded.
+fn login(name: &str, transport: &TransportConfig, found: &mut Found) {
+    let section = ["transport", name];
+    let TransportConfig { url, password, password_file, ca_file, client_cert, client_key, management, .. } = transport;
+    let (address, text) = match url {
+        BrokerUrl::Amqp(url) => (Some(url.expose()), url.expose()),
+        BrokerUrl::Kafka(url) => (None, url.expose()),
+        BrokerUrl::Embedded => (None, ""),
+    };
+    let in_url = text.rsplit_once('@').is_some_and(|(user, _)| user.replacen("://", "", 1).contains(':'));
+    let given = [(in_url, "url"), (password.is_some(), "password"), (password_file.is_some(), "password_file")];
+    let given: Vec<_> = given.iter().filter(|(given, _)| *given).map(|(_, key)| *key).collect();
+    if let [first, .., last] = given[..] {
+        found.impossible(&section, last, format!("{first} has a password too"), "leave one of them away");
+    }
+    for (key, one, other, has) in
+        [("client_cert", client_cert, client_key, "client_key"), ("client_key", client_key, client_cert, "client_cert")]
+    {
+        if one.is_some() && other.is_none() {
+            found.impossible(&section, key, format!("there is no {has} to it"), format!("set {has} too"));
+        }
+    }
+    let plain = address.is_some_and(|url| url.starts_with("amqp://"));
+    let encrypted_elsewhere = management.as_ref().is_some_and(|url| url.is_encrypted());
+    let tls = [("ca_file", ca_file), ("client_cert", client_cert)].into_iter().find(|(_, file)| file.is_some());
+    if let Some((key, _)) = tls
+        && plain
+        && !encrypted_elsewhere
+    {
+        let reason = "url is amqp://, so nothing is encrypted and it has no effect";
+        found.weak(&section, key, reason, "write amqps:// (port 5671), or remove it");
+    }
+    if management.is_some() && transport.kind != TransportKind::Rabbitmq {
+        found.impossible(&section, "management", "only RabbitMQ has that API", "remove it");
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     Consumer, Delivery, Depth, Destination, Endpoints, Promises, PublishError, Published, Room, Sending, Subscription,
     Transport, TransportError,
 };
+use crate::message::wire::Prefix;
 use async_trait::async_trait;
 use group::Notes;
 use inbound::{Inbound, Stage, Wake};
@@ -68,6 +69,8 @@ pub struct Options {
     pub on_lost: OnLost,
     /// A topic that could lose messages is only told of.
     pub warn_only: bool,
+    /// What the names of attributes begin with in what is sent, by channel, where it is not `ce_`.
+    pub prefixes: HashMap<String, Prefix>,
     /// Further settings of the client, by its own names: TLS and SASL.
     pub properties: BTreeMap<String, String>,
 }
@@ -107,6 +110,7 @@ impl Options {
             max_poll_interval: Duration::from_secs(300),
             on_lost: OnLost::default(),
             warn_only: false,
+            prefixes: HashMap::new(),
             properties: BTreeMap::new(),
         }
     }

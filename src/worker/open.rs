@@ -1,10 +1,8 @@
 //! Opens what the config names.
 
-#[cfg(feature = "rabbitmq")]
-use crate::transport::rabbitmq;
 use crate::{
     clock,
-    config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
+    config::{BrokerUrl, Config, Name, StoreUrl},
     store::{
         Store, StoreError,
         memory::MemoryStore,
@@ -17,6 +15,11 @@ use crate::{
 use crate::{
     config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
     transport::kafka::{self, Kafka},
+};
+#[cfg(feature = "rabbitmq")]
+use crate::{
+    config::{ChannelConfig, Hidden, TransportConfig},
+    transport::rabbitmq,
 };
 use anyhow::Context as _;
 use std::{sync::Arc, time::Duration};
@@ -108,23 +111,48 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
         #[cfg(not(feature = "kafka"))]
         BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
         #[cfg(feature = "rabbitmq")]
-        BrokerUrl::Amqp(url) => {
-            let ca = |path: &std::path::PathBuf| {
-                std::fs::read_to_string(path)
-                    .with_context(|| format!("reading {}, [transport.default] ca_file", path.display()))
-            };
-            let options = rabbitmq::Options {
-                name: config.service.as_str().into(),
-                declare: transport.declare,
-                ca: transport.ca_file.as_ref().map(ca).transpose()?,
-                concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
-                default_concurrency: ChannelConfig::default().concurrency,
-            };
-            Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), options)?))
-        }
+        BrokerUrl::Amqp(url) => Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), rabbitmq(config, &transport)?)?)),
         #[cfg(not(feature = "rabbitmq"))]
         BrokerUrl::Amqp(_) => anyhow::bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
     }
+}
+
+#[cfg(feature = "rabbitmq")]
+fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
+    let read = |key: &str, path: &Option<std::path::PathBuf>| {
+        let text = path.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("reading {}, [transport.default] {key}", path.display()))
+        });
+        text.transpose()
+    };
+    // An editor ends the last line of a file; no password does.
+    let password = read("password_file", &transport.password_file)?;
+    let password = password.map(|text| Hidden::new(text.trim_end_matches(['\r', '\n'])));
+    let own = (read("client_cert", &transport.client_cert)?, read("client_key", &transport.client_key)?);
+    Ok(rabbitmq::Options {
+        name: config.service.as_str().into(),
+        declare: transport.declare,
+        user: transport.user.clone(),
+        password: password.or_else(|| transport.password.clone()),
+        ca: read("ca_file", &transport.ca_file)?,
+        identity: match own {
+            (Some(certificate), Some(key)) => Some(rabbitmq::Identity { certificate, key: Hidden::new(key) }),
+            // `config check` refuses one without the other.
+            _ => None,
+        },
+        management: transport.management.clone(),
+        prefixes: prefixes(config),
+        concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
+        default_concurrency: ChannelConfig::default().concurrency,
+    })
+}
+
+/// The channels whose headers are written in another way than their transport does by itself.
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+fn prefixes(config: &Config) -> std::collections::HashMap<String, crate::message::wire::Prefix> {
+    let named = config.channel.iter().filter_map(|(name, c)| Some((name.as_str().into(), c.attribute_prefix?)));
+    named.collect()
 }
 
 #[cfg(feature = "kafka")]
@@ -147,6 +175,7 @@ fn kafka(config: &Config, declare: bool, settings: &KafkaConfig, url: &str) -> k
             OnLost::Stop => kafka::OnLost::Stop,
         },
         warn_only: config.guarantees == Guarantees::Warn,
+        prefixes: prefixes(config),
         ..kafka::Options::new(brokers)
     }
 }

@@ -43,9 +43,9 @@ fn text(bytes: &[u8]) -> Option<String> {
 }
 
 /// The headers of `envelope`, built anew. `again`: it may have been published before.
-pub(super) fn written(envelope: &Envelope, again: bool) -> OwnedHeaders {
+pub(super) fn written(envelope: &Envelope, prefix: Prefix, again: bool) -> OwnedHeaders {
     let native = wire::properties(envelope);
-    let headers = wire::headers(envelope, Prefix::Ce);
+    let headers = wire::headers(envelope, prefix);
     let content_type = native.content_type.iter().map(|value| (CONTENT_TYPE.to_owned(), value.clone()));
     let again = again.then(|| (wire::AGAIN.to_owned(), "true".to_owned()));
     let all: Vec<_> = headers.into_iter().chain(content_type).chain(again).collect();
