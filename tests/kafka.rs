@@ -3,9 +3,13 @@
 
 #[path = "kafka/bed.rs"]
 mod bed;
+#[path = "kafka/depth.rs"]
+mod depth;
 #[path = "kafka/group.rs"]
 mod group;
 #[path = "kafka/log.rs"]
 mod log;
+#[path = "kafka/reread.rs"]
+mod reread;
 #[path = "kafka/topics.rs"]
 mod topics;
