@@ -1,5 +1,7 @@
 //! Polling Consumer's owner: one worker process, from its start with every check to its ordered end.
 
+#[cfg(feature = "kafka")]
+mod kafka;
 mod losses;
 mod open;
 mod replay;

@@ -314,7 +314,7 @@ fn the_environment_is_refused_by_the_name_of_the_variable() {
         environment PITCREW_A____B: a part of the name is empty; parts are divided by two underscores, as in PITCREW_STORE__URL
         environment PITCREW_HANDLERS__CAR_X__DEADLINE: no file has a section of handler `CAR_X`; write one, or the name itself, as in PITCREW_HANDLERS__car.GenerateRecommendationBrief__DEADLINE
         environment PITCREW_STORE__URL: PITCREW_STORE sets the same; remove one of them
-        environment PITCREW_BROKER: url in [transport.default] begins with `redis:` and cannot be used, expected embedded, amqp://user:password@host:5672, amqps://… or kafka://host:9092,host:9092
+        environment PITCREW_BROKER: url in [transport.default] begins with `redis:` and cannot be used, expected embedded, amqp://user:password@host:5672, amqps://…, kafka://host:9092,host:9092 or kafkas://…
         environment PITCREW_BROKR: unknown key `brokr`; did you mean `broker`?
         environment PITCREW_CHANNEL__A__DEADLINE: deadline in [channel.a] is 30, expected a duration: a whole number with one unit of ms, s, m, h or d, at most 36500d, for example "30s"
         environment PITCREW_CHANNEL__A__RETRY__TIERS: tiers[1] in [channel.a.retry] is "2x", expected a duration: a whole number with one unit of ms, s, m, h or d, at most 36500d, for example "1s"
@@ -540,7 +540,15 @@ fn the_reference_file_names_every_key_with_its_default() {
         HandlerConfig { deadline: Some(deadline), concurrency: Some(concurrency), ..HandlerConfig::default() };
     expected.handlers.insert(handler.into(), example);
     let broker = expected.transport.get_mut("default").unwrap();
-    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into()); // the default is the system's, which has no name
+    // What has no default that could be written.
+    broker.user = Some("cars".into());
+    broker.password = Some(Hidden::new("secret"));
+    broker.password_file = Some("/run/secrets/broker-password".into());
+    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into());
+    broker.client_cert = Some("/etc/ssl/cars.pem".into());
+    broker.client_key = Some("/etc/ssl/cars.key".into());
+    broker.management = Some("http://host:15672".parse().unwrap());
+    expected.channel.get_mut(&name("car.commands")).unwrap().attribute_prefix = Some(Prefix::CloudEventsColon);
     assert_eq!(config, expected);
 
     // A key that the file forgot would have its default all the same, so the file itself is asked for each.
@@ -585,7 +593,7 @@ fn every_setting_of_the_reference_file_has_a_comment_above_it() {
 mod generated {
     use super::*;
     use pitcrew::config::{
-        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Secret, StoreConfig, TooOld,
+        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Sasl, Secret, StoreConfig, TooOld,
         TransportConfig, Unrouted, WorkerConfig,
     };
     use proptest::collection::{btree_map, vec};
@@ -657,10 +665,10 @@ mod generated {
 
     fn kafka() -> impl Strategy<Value = KafkaConfig> {
         let counts = (0_usize..=1_000_000, 0_usize..=1_000_000, 0_usize..=1_000_000);
-        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL));
+        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL), select(Sasl::ALL), "[a-z{}$-]{0,9}");
         (choices, counts, a_duration(), a_duration()).prop_map(
             |(
-                (group_protocol, on_lost),
+                (group_protocol, on_lost, sasl, group_instance_id),
                 (partitions, retry_partitions, replication),
                 topic_retention,
                 session_timeout,
@@ -673,6 +681,8 @@ mod generated {
                     group_protocol,
                     session_timeout,
                     on_lost,
+                    sasl,
+                    group_instance_id,
                 }
             },
         )
@@ -683,14 +693,14 @@ mod generated {
             Just(BrokerUrl::Embedded),
             "amqps?://([a-z]{1,5}(:[!-~]{0,8})?@)?[a-z.]{1,9}(:[0-9]{1,5})?(/[a-z%2f]{0,4})?"
                 .prop_map(|url| BrokerUrl::Amqp(Secret::new(url))),
-            "kafka://[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
+            "kafkas?://([a-z]{1,5}(:[!-~]{0,8})?@)?[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
         let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
         (url, select(TransportKind::ALL), any::<bool>(), ca_file, kafka()).prop_map(
             |(url, kind, declare, ca_file, kafka)| {
                 // A section of kind embedded with another url is a problem for `check`; it loads as well.
-                TransportConfig { kind, url, declare, ca_file, kafka }
+                TransportConfig { kind, url, declare, ca_file, kafka, ..TransportConfig::default() }
             },
         )
     }

@@ -9,7 +9,11 @@ mod depth;
 mod group;
 #[path = "kafka/log.rs"]
 mod log;
+#[path = "kafka/node.rs"]
+mod node;
 #[path = "kafka/reread.rs"]
 mod reread;
+#[path = "kafka/secure.rs"]
+mod secure;
 #[path = "kafka/topics.rs"]
 mod topics;

@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use group::Notes;
 use inbound::{Inbound, Stage, Wake};
 use member::{Member, Role};
-pub use options::{GroupProtocol, Mechanism, OnLost, Options, Security};
+pub use options::{GroupProtocol, Login, Mechanism, OnLost, Options, Security};
 use produce::Producer;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use reread::Reread;

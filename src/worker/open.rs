@@ -1,7 +1,9 @@
 //! Opens what the config names.
 
-#[cfg(feature = "rabbitmq")]
-use crate::transport::rabbitmq;
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+use crate::message::wire::Prefix;
+#[cfg(feature = "kafka")]
+use crate::transport::kafka::Kafka;
 use crate::{
     clock,
     config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
@@ -13,12 +15,16 @@ use crate::{
     },
     transport::{Transport, TransportError, embedded::Embedded},
 };
-#[cfg(feature = "kafka")]
+#[cfg(feature = "rabbitmq")]
 use crate::{
-    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
-    transport::kafka::{self, Kafka},
+    config::{Hidden, TransportConfig},
+    transport::rabbitmq,
 };
 use anyhow::Context as _;
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+use std::collections::HashMap;
+#[cfg(feature = "rabbitmq")]
+use std::path::PathBuf;
 use std::{sync::Arc, time::Duration};
 use tracing::warn;
 
@@ -102,51 +108,50 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
         #[cfg(feature = "kafka")]
-        BrokerUrl::Kafka(url) => {
-            Ok(Arc::new(Kafka::new(kafka(config, transport.declare, &transport.kafka, url.expose()))))
-        }
+        BrokerUrl::Kafka(url) => Ok(Arc::new(Kafka::new(super::kafka::options(config, &transport, url.expose())?))),
         #[cfg(not(feature = "kafka"))]
         BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
         #[cfg(feature = "rabbitmq")]
-        BrokerUrl::Amqp(url) => {
-            let ca = |path: &std::path::PathBuf| {
-                std::fs::read_to_string(path)
-                    .with_context(|| format!("reading {}, [transport.default] ca_file", path.display()))
-            };
-            let options = rabbitmq::Options {
-                name: config.service.as_str().into(),
-                declare: transport.declare,
-                ca: transport.ca_file.as_ref().map(ca).transpose()?,
-                concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
-                default_concurrency: ChannelConfig::default().concurrency,
-            };
-            Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), options)?))
-        }
+        BrokerUrl::Amqp(url) => Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), rabbitmq(config, &transport)?)?)),
         #[cfg(not(feature = "rabbitmq"))]
         BrokerUrl::Amqp(_) => anyhow::bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
     }
 }
 
-#[cfg(feature = "kafka")]
-fn kafka(config: &Config, declare: bool, settings: &KafkaConfig, url: &str) -> kafka::Options {
-    let brokers = url.strip_prefix("kafka://").unwrap_or(url);
-    let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
-    kafka::Options {
-        declare,
-        partitions: settings.partitions,
-        retry_partitions: settings.retry_partitions,
-        replication: if replication == 0 { -1 } else { replication },
-        retention: settings.topic_retention,
-        protocol: match settings.group_protocol {
-            GroupProtocol::Classic => kafka::GroupProtocol::Classic,
-            GroupProtocol::Consumer => kafka::GroupProtocol::Consumer,
+#[cfg(feature = "rabbitmq")]
+fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
+    let read = |key: &str, path: &Option<PathBuf>| {
+        let text = path.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("reading {}, [transport.default] {key}", path.display()))
+        });
+        text.transpose()
+    };
+    // An editor ends the last line of a file; no password does.
+    let password = read("password_file", &transport.password_file)?;
+    let password = password.map(|text| Hidden::new(text.trim_end_matches(['\r', '\n'])));
+    let own = (read("client_cert", &transport.client_cert)?, read("client_key", &transport.client_key)?);
+    Ok(rabbitmq::Options {
+        name: config.service.as_str().into(),
+        declare: transport.declare,
+        user: transport.user.clone(),
+        password: password.or_else(|| transport.password.clone()),
+        ca: read("ca_file", &transport.ca_file)?,
+        identity: match own {
+            (Some(certificate), Some(key)) => Some(rabbitmq::Identity { certificate, key: Hidden::new(key) }),
+            // `config check` refuses one without the other.
+            _ => None,
         },
-        session_timeout: settings.session_timeout,
-        on_lost: match settings.on_lost {
-            OnLost::Continue => kafka::OnLost::Continue,
-            OnLost::Stop => kafka::OnLost::Stop,
-        },
-        warn_only: config.guarantees == Guarantees::Warn,
-        ..kafka::Options::new(brokers)
-    }
+        management: transport.management.clone(),
+        prefixes: prefixes(config),
+        concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
+        default_concurrency: ChannelConfig::default().concurrency,
+    })
+}
+
+/// The channels whose headers are written in another way than their transport does by itself.
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+pub(super) fn prefixes(config: &Config) -> HashMap<String, Prefix> {
+    let named = config.channel.iter().filter_map(|(name, c)| Some((name.as_str().into(), c.attribute_prefix?)));
+    named.collect()
 }

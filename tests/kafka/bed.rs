@@ -73,7 +73,7 @@ impl Bed {
     }
 
     /// Sends so many messages of so many bytes to the channel.
-    pub(crate) async fn send(&self, to: &Kafka, count: usize, size: usize) {
+    pub(crate) async fn send(&self, to: &dyn Transport, count: usize, size: usize) {
         for batch in vec![size; count].chunks(500) {
             let rows: Vec<Sending> = batch.iter().map(|size| message(&self.destination(), *size)).collect();
             let answers = to.publish(&self.destination(), &rows).await;

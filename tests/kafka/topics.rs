@@ -71,7 +71,7 @@ async fn a_plan_says_what_is_missing_what_is_there_and_what_is_in_danger_and_mak
     assert_eq!(
         look().await,
         [
-            finding(format!("topic {name}: {thing}"), Standing::Endangered(short.into())),
+            finding(format!("topic {name}: {thing}"), Standing::Differs(short.into())),
             finding(format!("topic {name}.dead: {there}"), Standing::Fits),
             finding(format!("topic {name}.retry.1s: {there}"), Standing::Fits),
             finding(format!("topic {name}.retry.3s: {gone}"), Standing::Stray),

@@ -17,7 +17,7 @@ use pitcrew::{
 };
 use std::time::Duration;
 
-fn endpoints(name: &str) -> Endpoints {
+pub(crate) fn endpoints(name: &str) -> Endpoints {
     let subscription = Subscription {
         name: name.into(),
         channel: name.into(),
@@ -29,7 +29,7 @@ fn endpoints(name: &str) -> Endpoints {
     Endpoints { subscriptions: vec![subscription], channels: vec![channel] }
 }
 
-async fn declare(url: &str, options: Options, endpoints: &Endpoints) -> Result<(), TransportError> {
+pub(crate) async fn declare(url: &str, options: Options, endpoints: &Endpoints) -> Result<(), TransportError> {
     let transport = RabbitMq::new(url, options)?;
     let declared = transport.declare(endpoints).await;
     transport.close().await;

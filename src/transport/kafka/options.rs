@@ -1,7 +1,12 @@
 //! Connection Settings: how the brokers are reached, who we are to them, and what is made there.
 
+use crate::{config::Hidden, message::wire::Prefix};
 use rdkafka::ClientConfig;
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    time::Duration,
+};
 
 /// How the brokers are reached and what is made there.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Options {
     pub on_lost: OnLost,
     /// A topic that could lose messages is only told of.
     pub warn_only: bool,
+    /// What the names of attributes begin with in what is sent, by channel, where it is not `ce_`.
+    pub prefixes: HashMap<String, Prefix>,
     /// Whether the brokers must prove who they are, and how we do.
     pub security: Security,
     /// A static member's name: restarted within `session_timeout` it has its partitions again at once. Each process of a
@@ -72,6 +79,7 @@ impl Options {
             max_poll_interval: Duration::from_secs(300),
             on_lost: OnLost::default(),
             warn_only: false,
+            prefixes: HashMap::new(),
             security: Security::default(),
             instance_id: None,
             properties: BTreeMap::new(),
@@ -126,7 +134,7 @@ impl Options {
 }
 
 /// TLS, and who we are.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
     /// Encrypted, and the brokers' certificates are verified.
     pub tls: bool,
@@ -136,8 +144,19 @@ pub struct Security {
     pub client_cert: Option<PathBuf>,
     /// A PEM file with its key.
     pub client_key: Option<PathBuf>,
-    /// Name and password, and how they are shown to the broker.
-    pub login: Option<(String, String, Mechanism)>,
+    /// Who we are, where it is not the certificate that says it.
+    pub login: Option<Login>,
+}
+
+/// Name and password (SASL).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Hidden,
+    /// How it is shown to the broker.
+    pub mechanism: Mechanism,
 }
 
 /// How a password is shown to the broker (SASL).
@@ -163,23 +182,10 @@ impl Mechanism {
     }
 }
 
-/// Without the password.
-impl fmt::Debug for Security {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let login = self.login.as_ref().map(|(user, _, mechanism)| (user, mechanism));
-        f.debug_struct("Security")
-            .field("tls", &self.tls)
-            .field("ca_file", &self.ca_file)
-            .field("client_cert", &self.client_cert)
-            .field("login", &login)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Security {
     /// Whether librdkafka needs OpenSSL for it.
     pub fn needs_openssl(&self) -> bool {
-        self.tls || self.login.as_ref().is_some_and(|(_, _, mechanism)| *mechanism != Mechanism::Plain)
+        self.tls || self.login.as_ref().is_some_and(|login| login.mechanism != Mechanism::Plain)
     }
 
     fn apply(&self, config: &mut ClientConfig) {
@@ -200,8 +206,9 @@ impl Security {
                 config.set(name, file.to_string_lossy());
             }
         }
-        if let Some((user, password, mechanism)) = &self.login {
-            config.set("sasl.mechanism", mechanism.as_str()).set("sasl.username", user).set("sasl.password", password);
+        if let Some(Login { user, password, mechanism }) = &self.login {
+            config.set("sasl.mechanism", mechanism.as_str()).set("sasl.username", user);
+            config.set("sasl.password", password.expose());
         }
     }
 }

@@ -97,9 +97,9 @@ fn hopeless(heard: &Heard, options: &Options) -> Option<TransportError> {
     if let Some(said) =
         heard.of(RDKafkaErrorCode::Authentication).or_else(|| heard.of(RDKafkaErrorCode::SaslAuthenticationFailed))
     {
-        let user = options.security.login.as_ref().map_or("anonymous", |(user, ..)| user);
+        let user = options.security.login.as_ref().map_or("anonymous", |login| &login.user);
         return unfit(format!(
-            "the brokers refuse user `{user}` (the transport's url or password_file, and kafka.sasl): {said}"
+            "the brokers refuse user `{user}` (the transport's url, user and password_file, and kafka.sasl): {said}"
         ));
     }
     if let Some(said) = heard.of(RDKafkaErrorCode::SSL) {

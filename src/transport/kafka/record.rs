@@ -43,9 +43,9 @@ fn text(bytes: &[u8]) -> Option<String> {
 }
 
 /// The headers of `envelope`, built anew.
-pub(super) fn written(envelope: &Envelope) -> OwnedHeaders {
+pub(super) fn written(envelope: &Envelope, prefix: Prefix) -> OwnedHeaders {
     let native = wire::properties(envelope);
-    let headers = wire::headers(envelope, Prefix::Ce);
+    let headers = wire::headers(envelope, prefix);
     let content_type = native.content_type.iter().map(|value| (CONTENT_TYPE.to_owned(), value.clone()));
     let all: Vec<_> = headers.into_iter().chain(content_type).collect();
     let into = OwnedHeaders::new_with_capacity(all.len());

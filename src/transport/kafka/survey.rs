@@ -212,9 +212,11 @@ impl Survey {
                 State::Unseen => findings.push(finding(format!("topic {name}"), Standing::Unseen)),
                 State::There(found) => {
                     let dangers = weak(wanted, found);
-                    let standing = match dangers.is_empty() {
-                        true => Standing::Fits,
-                        false => Standing::Endangered(dangers.join("; it ")),
+                    let standing = match (dangers.is_empty(), options.warn_only) {
+                        (true, _) => Standing::Fits,
+                        // A start is refused for it.
+                        (false, false) => Standing::Differs(dangers.join("; it ")),
+                        (false, true) => Standing::Endangered(dangers.join("; it ")),
                     };
                     findings.push(finding(format!("topic {name}: {}", found.in_words(wanted)), standing));
                 }

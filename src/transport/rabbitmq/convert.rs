@@ -20,10 +20,10 @@ const MOST_HEADER_BYTES: usize = 64 << 10;
 
 /// Properties and headers of an outgoing message: an allow-list, built anew. What a broker put on the message before (`x-death`,
 /// `CC`, `expiration`, …) does real harm when copied. `None`: no frame would hold them.
-pub(super) fn properties(envelope: &Envelope) -> Option<BasicProperties> {
+pub(super) fn properties(envelope: &Envelope, prefix: Prefix) -> Option<BasicProperties> {
     let mut headers = FieldTable::default();
     let mut bytes = 0;
-    for (name, value) in wire::headers(envelope, Prefix::CloudEvents) {
+    for (name, value) in wire::headers(envelope, prefix) {
         bytes += name.len() + value.len();
         headers.insert(ShortString::try_new(name).ok()?, AMQPValue::LongString(value.into()));
     }
@@ -161,7 +161,7 @@ mod tests {
         envelope.subject = Some("ada".into());
         envelope.correlation_id = Some("c".into());
         envelope.hop.attempt = 3;
-        let raw = raw(&properties(&envelope).unwrap(), envelope.data.to_vec());
+        let raw = raw(&properties(&envelope, Prefix::CloudEvents).unwrap(), envelope.data.to_vec());
         assert_eq!(wire::parse(&raw, "demo.commands").unwrap(), envelope);
     }
 
@@ -169,6 +169,6 @@ mod tests {
     fn headers_that_no_frame_holds_are_refused_here() {
         let mut envelope = Envelope::new("demo.Greet", "/shop", "{}");
         envelope.extensions = (0..100).map(|n| (format!("x{n}"), "v".repeat(1_000))).collect();
-        assert_eq!(properties(&envelope), None);
+        assert_eq!(properties(&envelope, Prefix::CloudEvents), None);
     }
 }

@@ -111,16 +111,26 @@ async fn bind(connection: &Connection, queue: &str, exchange: &str, key: &str) -
     channel.close(200, "bound".into()).await
 }
 
-/// How many wait in a queue.
-pub(super) async fn depth(connection: &Connection, name: &str) -> Result<u32, TransportError> {
-    let looked = async {
-        let channel = connection.create_channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
-        let _ = channel.close(200, "seen".into()).await;
-        Ok(queue.message_count())
-    };
-    looked.await.map_err(|error| trouble::operating(&format!("look at queue `{name}`"), &error))
+/// How many wait in a queue, and how many listen to it.
+pub(super) async fn count(connection: &Connection, name: &str) -> Result<(u64, u64), TransportError> {
+    look(connection, name).await.map_err(|error| trouble::operating(&format!("look at queue `{name}`"), &error))
+}
+
+/// How many wait in a queue that may not be there.
+pub(super) async fn count_if_there(connection: &Connection, name: &str) -> Result<Option<u64>, TransportError> {
+    match look(connection, name).await {
+        Ok((ready, _)) => Ok(Some(ready)),
+        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => Ok(None),
+        Err(error) => Err(trouble::operating(&format!("look at queue `{name}`"), &error)),
+    }
+}
+
+async fn look(connection: &Connection, name: &str) -> Result<(u64, u64), Error> {
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    let _ = channel.close(200, "seen".into()).await;
+    Ok((queue.message_count().into(), queue.consumer_count().into()))
 }
 
 impl Item {

@@ -2,11 +2,12 @@
 
 use super::{
     super::TransportError,
+    login::Login,
     recovery::{self, Event, State},
     trouble,
 };
 use futures::StreamExt;
-use lapin::{Connection, ConnectionProperties, tcp::OwnedTLSConfig, uri::AMQPUri};
+use lapin::{AsyncTcpStream, Connection, ConnectionProperties, tcp::RustlsConnector, uri::AMQPUri};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -17,7 +18,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How to reach the broker.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    pub(super) tls: OwnedTLSConfig,
+    pub(super) login: Login,
+    /// For `amqps`.
+    pub(super) tls: Option<RustlsConnector>,
     /// As the broker shows its connections: the service.
     pub(super) name: String,
 }
@@ -141,12 +144,27 @@ async fn supervise(link: Arc<Inner>) {
 }
 
 async fn open(link: &Inner, failures: u32) {
-    let Address { uri, tls, name } = &*link.address;
+    let Address { uri, tls, name, .. } = &*link.address;
     let opened = async {
         let runtime = lapin::runtime::default_runtime()?;
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{name} {}", link.purpose).into());
-        Connection::connect_uri_with_config(uri.clone(), properties, tls.clone(), runtime).await
+        let tls = tls.clone();
+        Connection::connector(
+            uri.clone(),
+            runtime,
+            async move |uri, runtime| {
+                let host = uri.authority.host;
+                let addresses = runtime.to_socket_addrs((host.clone(), uri.authority.port));
+                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                Ok(match &tls {
+                    Some(tls) => stream.into_rustls(tls, &host).await?,
+                    None => stream,
+                })
+            },
+            properties,
+        )
+        .await
     };
     let error = match tokio::time::timeout(HANDSHAKE, opened).await {
         Ok(Ok(connection)) => {
@@ -164,7 +182,7 @@ async fn open(link: &Inner, failures: u32) {
             });
             return;
         }
-        Ok(Err(error)) => trouble::connecting(&error, &uri.authority.userinfo.username, &uri.vhost),
+        Ok(Err(error)) => trouble::connecting(&error, &link.address),
         Err(_elapsed) => TransportError::Away(format!("no handshake within {} s", HANDSHAKE.as_secs())),
     };
     if (failures + 1).is_power_of_two() {
