@@ -7,13 +7,15 @@ use car_workers::demo::{
 use pitcrew::{
     Client, Envelope,
     config::{Config, Sources},
+    message::Intent,
     sqlx::{self, AssertSqlSafe},
     worker::{open_store, open_transport},
 };
+use serde_json::{Value, json};
 use std::{
     fs::File,
     os::unix::process::ExitStatusExt,
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -121,6 +123,57 @@ impl Shop {
         self.database.close().await;
     }
 
+    /// As after a restore from a backup: of so many commands, done at the first attempt, the database knows nothing any more.
+    async fn forget(&self, count: usize) {
+        let Database::Postgres(pool, schema) = &self.database else { panic!("it is Postgres") };
+        let chosen = format!(
+            "select id from {schema}.inbox where type = 'car.GenerateRecommendationBrief' and fate = 'done' and attempt = 1
+             order by id limit {count}"
+        );
+        let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(chosen)).fetch_all(pool).await.unwrap();
+        let briefs: Vec<&String> = ids.iter().map(|id| &self.sent.briefs[id]).collect();
+        let inbox = format!("delete from {schema}.inbox where id = any($1)");
+        let effects = format!(
+            "delete from {schema}.document where (collection = 'brief' and id = any($1))
+             or (collection = 'notification' and body ->> 'brief_id' = any($1))"
+        );
+        let gone = sqlx::query(AssertSqlSafe(inbox)).bind(&ids).execute(pool).await.unwrap();
+        assert_eq!(gone.rows_affected(), count as u64);
+        let gone = sqlx::query(AssertSqlSafe(effects)).bind(&briefs).execute(pool).await.unwrap();
+        assert_eq!(gone.rows_affected(), 2 * count as u64, "a brief and its notification each");
+    }
+
+    fn replay(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_car-worker"));
+        command.arg("replay").arg("--channel").arg(self.commands()).args(["--from", "1h", "--json"]).args(arguments);
+        command.arg("--config").arg(self.directory.path().join("pitcrew.toml")).current_dir(self.directory.path());
+        command
+    }
+
+    /// What a replay tells at its end, and its exit code.
+    fn replayed(output: Output) -> (Value, Option<i32>) {
+        let told = String::from_utf8_lossy(&output.stdout);
+        let value = serde_json::from_str(&told).unwrap_or_else(|_| {
+            panic!("{told}\n{}", String::from_utf8_lossy(&output.stderr));
+        });
+        (value, output.status.code())
+    }
+
+    /// Something of this kind was written down.
+    async fn audited(&self, action: &str) {
+        let Database::Postgres(pool, schema) = &self.database else { panic!("it is Postgres") };
+        let count = format!("select count(*) from {schema}.audit where action = '{action}'");
+        let until = Instant::now() + LIMIT;
+        while sqlx::query_scalar::<_, i64>(AssertSqlSafe(count.clone())).fetch_one(pool).await.unwrap() == 0 {
+            assert!(Instant::now() < until, "nothing is written down as {action}");
+            pitcrew::testing::poll_pause().await;
+        }
+    }
+
+    fn commands(&self) -> String {
+        self.config.channel_of("car.GenerateRecommendationBrief", Intent::Command).unwrap().as_str().to_owned()
+    }
+
     async fn stop(&self, mut worker: Worker) {
         worker.signal("TERM");
         assert_eq!(worker.ends().await.code(), Some(0), "{}", self.tail());
@@ -190,6 +243,62 @@ async fn a_killed_workers_partitions_are_taken_over() {
     shop.ended(shop.sent.len()).await;
     assert!(killed.elapsed() < Duration::from_secs(40), "a session of 6 s ended {:?} after the kill", killed.elapsed());
     shop.finish(vec![neighbour]).await;
+}
+
+#[tokio::test]
+async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
+    const LOST: usize = 12;
+    let Some(mut shop) = Shop::open().await else { return };
+    let worker = shop.start();
+    for _ in 0..2 {
+        shop.send().await;
+    }
+    let until = Instant::now() + LIMIT;
+    loop {
+        let state = shop.database.state(&shop.sent).await.unwrap();
+        if state.ended == shop.sent.len() && state.notified >= state.done && state.waiting == 0 {
+            break;
+        }
+        assert!(Instant::now() < until, "{state:?}; {}", shop.tail());
+        pitcrew::testing::poll_pause().await;
+    }
+    shop.stop(worker).await;
+    shop.forget(LOST).await;
+    let all = shop.sent.len() + shop.sent.duplicates;
+    // The second of two that were sent twice is as new as the first.
+    let (looked, code) = Shop::replayed(shop.replay(&["--dry-run"]).output().unwrap());
+    let new = usize::try_from(looked["new"].as_u64().unwrap()).unwrap();
+    assert!(new >= LOST && code == Some(0), "{looked}");
+    assert_eq!(looked["duplicate"], all - new, "{looked}");
+
+    // Interrupted on its way, it says how to go on.
+    let slowly = shop.replay(&["--rate", "10"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut slowly = Worker(slowly);
+    shop.audited("reread").await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        pitcrew::testing::poll_pause().await;
+    }
+    slowly.signal("INT");
+    assert_eq!(slowly.ends().await.code(), Some(1));
+    let mut told = String::new();
+    std::io::Read::read_to_string(slowly.0.stdout.as_mut().unwrap(), &mut told).unwrap();
+    let first: Value = serde_json::from_str(&told).unwrap();
+    let read = first["read"].as_u64().unwrap();
+    assert!(first["complete"] == false && (1..all as u64).contains(&read), "{first}");
+    let again = first["again"].as_str().unwrap();
+    let resume = again.split_once("--resume ").unwrap().1;
+    let (rest, code) = Shop::replayed(shop.replay(&["--resume", resume]).output().unwrap());
+    assert!(rest["complete"] == true && rest["again"].is_null() && code == Some(0), "{rest}");
+    assert!(rest["read"].as_u64().unwrap() < all as u64, "it went on and did not begin anew: {rest}");
+    let done = |told: &Value| told["fates"]["done"].as_u64().unwrap_or_default();
+    assert_eq!(done(&first) + done(&rest), LOST as u64, "{first} {rest}");
+
+    // A third finds nothing to do; and with the worker back, everything adds up.
+    let (third, _) = Shop::replayed(shop.replay(&[]).output().unwrap());
+    assert_eq!((&third["read"], &third["fates"]), (&json!(all), &json!({ "duplicate": all })));
+    let worker = shop.start();
+    shop.finish(vec![worker]).await;
 }
 
 #[tokio::test]

@@ -70,3 +70,25 @@ async fn nearest(store: &dyn Store, id: &str) -> anyhow::Result<String> {
     let letters = store.dead_letters(&DeadFilter::default(), dead::MANY).await?;
     Ok(super::did_you_mean_id(id, letters.iter().map(|letter| letter.key.id.as_str())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_lost_is_told_and_nothing_if_it_lost_nothing() {
+        assert!(among(&[]).is_empty());
+        let loss = Audit {
+            actor: "worker 1".into(),
+            action: LOST.into(),
+            target: "car.commands".into(),
+            reason: "records 10–30 of p3 are gone: they were deleted before this group handled them".into(),
+            at: chrono::DateTime::UNIX_EPOCH,
+        };
+        let lines = [
+            "it may have been among records that the broker lost:",
+            "  1970-01-01T00:00:00.000Z  records 10–30 of p3 are gone: they were deleted before this group handled them (car.commands)",
+        ];
+        assert_eq!(among(&[loss]), lines);
+    }
+}

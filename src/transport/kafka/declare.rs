@@ -1,17 +1,15 @@
 //! Topology: the topics of a worker, made or verified, and every refusal of a start at once.
 
 use super::{
-    Options,
-    reach::{self, PATIENCE},
+    Options, reach,
     survey::{self, Stray, Survey, Wanted},
     topics,
 };
 use crate::transport::{Endpoints, TransportError};
 use rdkafka::{
-    Offset, TopicPartitionList,
+    TopicPartitionList,
     admin::{NewTopic, TopicReplication},
     consumer::Consumer,
-    error::KafkaError,
     types::RDKafkaErrorCode,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -121,10 +119,18 @@ async fn groups(options: &Options, endpoints: &Endpoints) -> Result<Vec<String>,
 }
 
 fn is_forbidden(options: &Options, group: &str, topic: &str) -> Result<bool, TransportError> {
+    const FORBIDDEN: RDKafkaErrorCode = RDKafkaErrorCode::GroupAuthorizationFailed;
     let client = reach::reach(options, Some(group))?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Invalid).map_err(|error| reach::unfit(&error))?;
-    // Whatever else goes wrong here is the members' business: a coordinator may be on its way.
-    let refused = |error: &KafkaError| error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed);
-    Ok(client.committed_offsets(list, PATIENCE).is_err_and(|error| refused(&error)))
+    list.add_partition(topic, 0);
+    for _ in 0..10 {
+        let Err(error) = client.committed_offsets(list.clone(), Duration::from_millis(500)) else { return Ok(false) };
+        // The client asks for the group's coordinator on its own, and tells only beside the answer that it gets none.
+        while client.poll(Duration::ZERO).is_some() {}
+        if error.rdkafka_error_code() == Some(FORBIDDEN) || client.context().of(FORBIDDEN).is_some() {
+            return Ok(true);
+        }
+    }
+    // Whatever else is wrong is the members' business: a coordinator may be on its way.
+    Ok(false)
 }

@@ -29,15 +29,17 @@ const STEP: Duration = Duration::from_millis(500);
 pub(super) struct Heard(Mutex<Vec<(RDKafkaErrorCode, String)>>);
 
 impl ClientContext for Heard {
-    fn log(&self, _: RDKafkaLogLevel, _: &str, message: &str) {
+    /// What it says of a connection that broke it says here alone.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(message, "the client says");
+        if facility == "FAIL" {
+            self.note(RDKafkaErrorCode::BrokerTransportFailure, message);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        let Some(code) = error.rdkafka_error_code() else { return };
-        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !heard.iter().any(|(known, _)| *known == code) {
-            heard.push((code, reason.to_owned()));
+        if let Some(code) = error.rdkafka_error_code() {
+            self.note(code, reason);
         }
     }
 }
@@ -45,7 +47,15 @@ impl ClientContext for Heard {
 impl ConsumerContext for Heard {}
 
 impl Heard {
-    fn of(&self, code: RDKafkaErrorCode) -> Option<String> {
+    fn note(&self, code: RDKafkaErrorCode, reason: &str) {
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !heard.iter().any(|(known, _)| *known == code) {
+            heard.push((code, reason.to_owned()));
+        }
+    }
+
+    /// The reason that came with such an error, if one came.
+    pub(super) fn of(&self, code: RDKafkaErrorCode) -> Option<String> {
         let heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         heard.iter().find(|(known, _)| *known == code).map(|(_, reason)| reason.clone())
     }
@@ -86,7 +96,7 @@ pub(super) fn metadata(
         }
         if clock::instant() >= until {
             let said = client.context().of(RDKafkaErrorCode::BrokerTransportFailure);
-            return Err(TransportError::Away(said.map_or_else(|| error.to_string(), |said| explained(&said))));
+            return Err(TransportError::Away(said.map_or_else(|| error.to_string(), |said| explained(&said, options))));
         }
     }
 }
@@ -109,12 +119,16 @@ fn hopeless(heard: &Heard, options: &Options) -> Option<TransportError> {
 }
 
 /// The client suspects much and knows our settings by other names.
-fn explained(said: &str) -> String {
+fn explained(said: &str, options: &Options) -> String {
     let hint = match said {
         said if said.contains("connecting to a SSL listener") => "; a listener with TLS is reached by kafkas://",
-        said if said.contains("connecting to a SASL") => "; this one wants a user: kafka://user:password@host",
+        said if said.contains("Disconnected") && options.security.login.is_none() => {
+            "; a listener that wants a user is reached by kafka://user:password@host"
+        }
         _ => "",
     };
+    // Before it stands the name of the client's thread.
+    let said = said.split_once("]: ").map_or(said, |(_, said)| said);
     format!("{said}{hint}")
 }
 
