@@ -260,7 +260,8 @@ fn log_to_stderr(globals: &Globals, default: &str) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=error"));
+    // What the RabbitMQ client calls errors (a queue that is not there yet) is an answer to us; what is one, we say ourselves.
+    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=off"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

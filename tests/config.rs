@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use pitcrew::config::{
-    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Name, Ordering, Overrides, Sources, StoreUrl,
+    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Hidden, Name, Ordering, Overrides, Sources, StoreUrl,
     TransportKind,
 };
-use pitcrew::message::Intent;
+use pitcrew::message::{Intent, wire::Prefix};
 
 /// A directory with files, and the environment and flags beside it.
 struct Case {
@@ -408,6 +408,30 @@ fn no_output_and_no_error_holds_a_password() {
     misplaced.refused(r#"pitcrew.toml:1: service is "postgres://u:***@h", expected a name: 1 to 100 small letters, digits, dots and hyphens, for example "pitcrew""#);
 }
 
+#[test]
+fn the_login_of_a_broker_is_never_shown() {
+    let file = "[transport.default]\nurl = 'amqps://mq'\nmanagement = 'https://ops:hunter2@mq:15671'";
+    let config = case()
+        .file("pitcrew.toml", file)
+        .env("PITCREW_TRANSPORT__DEFAULT__USER", "cars")
+        .env("PITCREW_TRANSPORT__DEFAULT__PASSWORD", "5550123")
+        .loads();
+    let shown = format!("{}{}{config:?}{config:#?}", config.show(), config.show_json());
+    assert!(!shown.contains("hunter2") && !shown.contains("5550123"), "{shown}");
+    let broker = &config.transport[&name("default")];
+    assert_eq!(broker.password, Some(Hidden::new("5550123")), "text, whatever it looks like");
+    assert_eq!(broker.user.as_deref(), Some("cars"));
+    assert!(config.show().contains("management = \"https://ops:***@mq:15671\""), "{}", config.show());
+    check(
+        "[transport.default]\npassword = 5550123\nmanagement = 'mq:hunter2@x'\n[channel.a]\nattribute_prefix = 'ce.'",
+        r#"
+        pitcrew.toml:2: password in [transport.default] must be a text in quotes (what it is is not shown)
+        pitcrew.toml:3: management in [transport.default] begins with `mq:` and cannot be used, expected http://host:15672 or https://host:15671, with user:password@ if it has a login of its own
+        pitcrew.toml:5: attribute_prefix in [channel.a] is "ce.", expected "cloudEvents_", "cloudEvents:", "ce-" or "ce_"
+        "#,
+    );
+}
+
 // Routing
 
 #[test]
@@ -491,6 +515,37 @@ fn settings_that_do_not_go_together_are_problems_with_a_fix() {
         [channel.y.retry] tiers: 2s is followed by 2s; list the delays ascending, each once
         [handlers.h] concurrency: with 0 nothing is ever handled; set it to 1 or more
         [handlers.h] deadline: with 0s no handler ever ends in time; set it to what a handler needs, for example "30s"
+        "#,
+    );
+}
+
+#[test]
+fn a_login_is_given_once_and_a_certificate_comes_with_its_key() {
+    problems(
+        r#"
+        [transport.a]
+        url = "amqps://cars:secret@mq"
+        password = "secret"
+        password_file = "p"
+        client_cert = "c.pem"
+        [transport.b]
+        url = "amqp://mq:5672"
+        password_file = "p"
+        client_key = "c.key"
+        ca_file = "ca.pem"
+        [transport.c]
+        url = "amqp://cars@mq"
+        management = "https://mq:15671"
+        ca_file = "ca.pem"
+        [transport.d]
+        management = "http://mq:15672"
+        "#,
+        r#"
+        [transport.a] password_file: url has a password too; leave one of them away
+        [transport.a] client_cert: there is no client_key to it; set client_key too
+        [transport.b] client_key: there is no client_cert to it; set client_cert too
+        [transport.b] ca_file: url is amqp://, so nothing is encrypted and it has no effect; write amqps:// (port 5671), or remove it
+        [transport.d] management: only RabbitMQ has that API; remove it
         "#,
     );
 }
@@ -648,17 +703,21 @@ mod generated {
     }
 
     fn channel() -> impl Strategy<Value = ChannelConfig> {
-        let choices = (select(Ordering::ALL), select(TooOld::ALL), select(Unrouted::ALL));
+        let prefix = proptest::option::of(select(Prefix::ALL.to_vec()));
+        let choices = (select(Ordering::ALL), select(TooOld::ALL), select(Unrouted::ALL), prefix);
         (a_name(), 0_usize..=1_000_000, a_duration(), choices, retry()).prop_map(
-            |(transport, concurrency, deadline, (ordering, too_old, unrouted), retry)| ChannelConfig {
-                transport,
-                types: Vec::new(),
-                concurrency,
-                deadline,
-                ordering,
-                too_old,
-                unrouted,
-                retry,
+            |(transport, concurrency, deadline, (ordering, too_old, unrouted, attribute_prefix), retry)| {
+                ChannelConfig {
+                    transport,
+                    types: Vec::new(),
+                    concurrency,
+                    deadline,
+                    ordering,
+                    too_old,
+                    unrouted,
+                    attribute_prefix,
+                    retry,
+                }
             },
         )
     }

@@ -117,3 +117,20 @@ fn as_json(Finding { thing, standing }: &Finding) -> serde_json::Value {
     };
     json!({ "thing": thing, "standing": word(standing), "difference": how })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_a_line_and_what_there_is_to_say_stands_below_it() {
+        let finding = |standing| Finding { thing: "queue `a`".into(), standing };
+        assert_eq!(as_lines(&finding(Standing::Stray)), ["stray    queue `a`"]);
+        let long = "word ".repeat(30);
+        let lines = as_lines(&finding(Standing::Endangered(long.clone())));
+        assert_eq!(lines[0], "danger   queue `a`");
+        assert!(lines[1..].iter().all(|line| line.starts_with("         word") && line.len() <= WIDTH), "{lines:?}");
+        let words: Vec<_> = lines[1..].iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(words, long.split_whitespace().collect::<Vec<_>>());
+    }
+}

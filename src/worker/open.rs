@@ -1,7 +1,5 @@
 //! Opens what the config names.
 
-#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-use crate::message::wire::Prefix;
 #[cfg(feature = "kafka")]
 use crate::transport::kafka::Kafka;
 use crate::{
@@ -21,10 +19,6 @@ use crate::{
     transport::rabbitmq,
 };
 use anyhow::Context as _;
-#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-use std::collections::HashMap;
-#[cfg(feature = "rabbitmq")]
-use std::path::PathBuf;
 use std::{sync::Arc, time::Duration};
 use tracing::warn;
 
@@ -120,7 +114,7 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
 
 #[cfg(feature = "rabbitmq")]
 fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
-    let read = |key: &str, path: &Option<PathBuf>| {
+    let read = |key: &str, path: &Option<std::path::PathBuf>| {
         let text = path.as_ref().map(|path| {
             std::fs::read_to_string(path)
                 .with_context(|| format!("reading {}, [transport.default] {key}", path.display()))
@@ -151,7 +145,7 @@ fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabb
 
 /// The channels whose headers are written in another way than their transport does by itself.
 #[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-pub(super) fn prefixes(config: &Config) -> HashMap<String, Prefix> {
+pub(super) fn prefixes(config: &Config) -> std::collections::HashMap<String, crate::message::wire::Prefix> {
     let named = config.channel.iter().filter_map(|(name, c)| Some((name.as_str().into(), c.attribute_prefix?)));
     named.collect()
 }

@@ -1,10 +1,11 @@
 //! Topics: what a start makes and what it refuses, and what is answered to a message that has nowhere to go.
 
-use crate::bed::{Bed, work};
+use crate::bed::{Bed, take, work};
 use pitcrew::{
+    message::wire::Prefix,
     store::Destination,
     transport::{
-        Endpoints, Finding, PublishError, Standing, Transport, TransportError,
+        Content, Endpoints, Finding, PublishError, Standing, Transport, TransportError,
         kafka::{Kafka, Options},
     },
 };
@@ -105,6 +106,26 @@ async fn a_message_to_a_topic_that_is_not_there_is_unroutable_and_soon() {
         assert!(matches!(answer, Err(PublishError::Unroutable(_))), "{to}: {answer:?}");
     }
     assert!(began.elapsed() < Duration::from_secs(5), "the client alone would need its message timeout to find out");
+    transport.close().await;
+}
+
+/// For readers that know one prefix only: in the channel and in its retries.
+#[tokio::test]
+async fn a_channel_chooses_what_its_headers_begin_with() {
+    let Some(bed) = Bed::new() else { return };
+    let prefixes = [(bed.queue.channel.to_string(), Prefix::CeDash)].into();
+    let transport = bed.connect(Options { prefixes, ..bed.options() }).await;
+    let mut consumer = transport.subscribe(&bed.queue).await.expect("it listens");
+    for to in [bed.destination(), Destination::Subscription(bed.queue.name.clone())] {
+        bed.try_send(&transport, &to).await.expect("it is sent");
+    }
+    let seen = take(&mut *consumer, 2).await;
+    for delivery in &seen {
+        let Content::Raw(raw) = &delivery.content else { panic!("{delivery:?}") };
+        let names: Vec<_> = raw.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert!(names.contains(&"ce-id") && !names.iter().any(|name| name.starts_with("ce_")), "{names:?}");
+    }
+    drop((seen, consumer));
     transport.close().await;
 }
 

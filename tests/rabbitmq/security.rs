@@ -127,10 +127,10 @@ async fn who_comes_in_over_tls_and_who_does_not(broker: Broker) {
     let Some(bed) = Bed::start(broker, false).await else { return };
     let (node, name) = (&bed.node, unique());
     node.ctl(&["add_user", "app", "s3cret"]);
-    node.ctl(&["set_permissions", "app", "^t-", "^t-", "^t-"]);
+    node.ctl(&["set_permissions", "app", "^t-", "^(t-|amq.default)", "^t-"]);
     node.ctl(&["add_user", "cars", "unused"]);
     node.ctl(&["clear_password", "cars"]);
-    node.ctl(&["set_permissions", "cars", "^t-", "^t-", "^t-"]);
+    node.ctl(&["set_permissions", "cars", "^t-", "^(t-|amq.default)", "^t-"]);
 
     start(bed.transport("app:s3cret@"), &name).await.expect("it trusts its authority");
     let by_file = |text: &str| TransportConfig {

@@ -32,7 +32,7 @@ pub(super) fn of(queue: &Queue, arguments: &FieldTable) -> Option<String> {
     let mut dangers = Vec::new();
     let effects: Vec<_> = policy(queue).flat_map(|(key, value)| effect(key, value, &role, queue)).collect();
     if !effects.is_empty() {
-        dangers.push(format!("{} {}; exempt this queue from it", named(queue), effects.join(", and ")));
+        dangers.push(format!("{}: {}. Exempt this queue from it", named(queue), effects.join("; ")));
     }
     match (queue.messages_dlx.unwrap_or(0), &role) {
         (0, _) => {}
@@ -45,7 +45,7 @@ pub(super) fn of(queue: &Queue, arguments: &FieldTable) -> Option<String> {
              bound and has room"
         )),
     }
-    (!dangers.is_empty()).then(|| dangers.join(". Also, "))
+    (!dangers.is_empty()).then(|| dangers.join(". "))
 }
 
 fn policy(queue: &Queue) -> impl Iterator<Item = (&str, &Value)> {
@@ -67,7 +67,7 @@ fn effect(key: &str, value: &Value, role: &Role, queue: &Queue) -> Option<String
     let span = |value: &Value| format_duration(Duration::from_millis(value.as_u64().unwrap_or(0)));
     let what = match (key, role) {
         ("max-length" | "max-length-bytes", Role::Work) => {
-            "refuses messages when it is full, and retries that come due then are three minutes late".into()
+            "refuses messages when it is full, and a retry that is due then comes three minutes late".into()
         }
         ("max-length" | "max-length-bytes", Role::Delay(_)) => "refuses retries when it is full".into(),
         ("max-length" | "max-length-bytes", Role::Kept) => "drops the oldest messages when it is full".into(),
@@ -82,7 +82,7 @@ fn effect(key: &str, value: &Value, role: &Role, queue: &Queue) -> Option<String
             let own = queue.arguments.get("x-delivery-limit").and_then(Value::as_i64).unwrap_or(0);
             let limit = value.as_i64().filter(|limit| *limit < own.min(i64::from(super::topology::DELIVERY_LIMIT)))?;
             let then = if matches!(role, Role::Work) { "buries" } else { "drops" };
-            format!("{then} a message after {limit} returns, which deploys and lost connections are too")
+            format!("{then} a message after {limit} returns (deploys and lost connections return messages too)")
         }
         ("overflow", Role::Work | Role::Delay(_)) if value != "reject-publish" => {
             "drops messages when it is full, and turns at-least-once dead-lettering off: a retry or a dead letter whose queue \
@@ -94,7 +94,7 @@ fn effect(key: &str, value: &Value, role: &Role, queue: &Queue) -> Option<String
         }
         _ => return None,
     };
-    Some(format!("{what} ({key})"))
+    Some(format!("{key} {what}"))
 }
 
 /// The first argument that differs, where AMQP does not compare them for this user.

@@ -2,6 +2,7 @@
 
 use super::{
     super::{Finding, Standing, TransportError},
+    link,
     topology::Item,
     trouble::{self, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED},
 };
@@ -91,21 +92,21 @@ async fn create(connection: &Connection, item: &Item) -> Result<(), TransportErr
 }
 
 async fn exchange(connection: &Connection, name: &str, kind: &str, passive: bool) -> Result<(), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(name.into(), ExchangeKind::Custom(kind.into()), options, FieldTable::default()).await?;
     channel.close(200, "seen".into()).await
 }
 
 async fn queue(connection: &Connection, name: &str, arguments: &FieldTable, passive: bool) -> Result<(), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(name.into(), options, arguments.clone()).await?;
     channel.close(200, "seen".into()).await
 }
 
 async fn bind(connection: &Connection, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = QueueBindOptions::default();
     channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
     channel.close(200, "bound".into()).await
@@ -126,7 +127,7 @@ pub(super) async fn count_if_there(connection: &Connection, name: &str) -> Resul
 }
 
 async fn look(connection: &Connection, name: &str) -> Result<(u64, u64), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
     let _ = channel.close(200, "seen".into()).await;

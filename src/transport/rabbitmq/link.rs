@@ -7,7 +7,9 @@ use super::{
     trouble,
 };
 use futures::StreamExt;
-use lapin::{AsyncTcpStream, Connection, ConnectionProperties, tcp::RustlsConnector, uri::AMQPUri};
+use lapin::{
+    AsyncTcpStream, Channel, Connection, ConnectionProperties, Error, ErrorKind, tcp::RustlsConnector, uri::AMQPUri,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -110,6 +112,23 @@ impl Seen {
     fn is_alive(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| connection.status().connected())
     }
+}
+
+/// A channel of this connection.
+///
+/// The client answers for a number whose channel the broker once closed with an error (a look at a queue that is not there) with
+/// that old error, for the life of the connection. Such numbers are passed over; when all are used up the connection is closed, and
+/// its supervisor opens another one.
+pub(super) async fn channel(connection: &Connection) -> Result<Channel, Error> {
+    for _ in 0..=connection.configuration().channel_max() {
+        match connection.create_channel().await {
+            Err(error) if trouble::reply(&error).is_some() && connection.status().connected() => {}
+            Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => break,
+            opened => return opened,
+        }
+    }
+    let _ = connection.close(200, "no channel number is left".into()).await;
+    Err(ErrorKind::ChannelsLimitReached.into())
 }
 
 fn step(seen: &mut Seen, event: Event) -> bool {

@@ -4,6 +4,7 @@ use super::{
     super::{Consumer, Content, Delivery, Room, TransportError},
     convert,
     life::{self, Leftover, Life},
+    link,
     prefetch::Prefetch,
     trouble,
 };
@@ -59,7 +60,7 @@ impl Listener {
         least: usize,
         ground: Ground,
     ) -> Result<Self, lapin::Error> {
-        let channel = connection.create_channel().await?;
+        let channel = link::channel(connection).await?;
         let prefetch = Prefetch::new(least, clock::instant());
         let consumer = consume(channel.clone(), queue.clone(), prefetch.now()).await?;
         let (life, (left, leftovers)) = (Life::new(), mpsc::unbounded_channel());

@@ -3,7 +3,7 @@
 use super::{
     super::{PublishError, Published, Sending},
     convert,
-    link::Link,
+    link::{self, Link},
     trouble::{self, NOT_FOUND},
 };
 use crate::{message::wire::Prefix, transport::Destination};
@@ -102,7 +102,7 @@ impl Publisher {
             exists(&connection, exchange).await?;
         }
         let opened = async {
-            let channel = connection.create_channel().await?;
+            let channel = link::channel(&connection).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
         };
@@ -115,7 +115,7 @@ impl Publisher {
 /// Asked before the first publish on a channel: a missing exchange would end it, with everything in flight in doubt.
 async fn exists(connection: &Connection, exchange: &str) -> Result<(), PublishError> {
     let asked = async {
-        let channel = connection.create_channel().await?;
+        let channel = link::channel(connection).await?;
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default()).await?;
         let _ = channel.close(200, "seen".into()).await;

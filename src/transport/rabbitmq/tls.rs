@@ -107,7 +107,8 @@ fn certificates(pem: &str, setting: &str) -> Result<Vec<CertificateDer<'static>>
 pub(super) fn failure(error: &Error, url: &str, host: &str, port: u16) -> String {
     use rustls::AlertDescription as Alert;
     match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
+        // A bad signature: of another authority that has the same name.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => format!(
             "the certificate of {host}:{port} is signed by nobody whom we trust: set `ca_file` of the transport to the \
              certificate of who signed it"
         ),
