@@ -126,7 +126,7 @@ fn is_forbidden(options: &Options, group: &str, topic: &str) -> Result<bool, Tra
     for _ in 0..10 {
         let Err(error) = client.committed_offsets(list.clone(), Duration::from_millis(500)) else { return Ok(false) };
         // The client asks for the group's coordinator on its own, and tells only beside the answer that it gets none.
-        while client.poll(Duration::ZERO).is_some() {}
+        reach::listen(&client);
         if error.rdkafka_error_code() == Some(FORBIDDEN) || client.context().of(FORBIDDEN).is_some() {
             return Ok(true);
         }

@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// After each of these it is looked whether there is any hope.
 const STEP: Duration = Duration::from_millis(500);
 
-/// What the client says about its connections, the first of each kind.
+/// What the client says about its connections, the last of each kind.
 #[derive(Default)]
 pub(super) struct Heard(Mutex<Vec<(RDKafkaErrorCode, String)>>);
 
@@ -49,9 +49,8 @@ impl ConsumerContext for Heard {}
 impl Heard {
     fn note(&self, code: RDKafkaErrorCode, reason: &str) {
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !heard.iter().any(|(known, _)| *known == code) {
-            heard.push((code, reason.to_owned()));
-        }
+        heard.retain(|(known, _)| *known != code);
+        heard.push((code, reason.to_owned()));
     }
 
     /// The reason that came with such an error, if one came.
@@ -90,7 +89,7 @@ pub(super) fn metadata(
             Ok(metadata) => return Ok(metadata),
             Err(error) => error,
         };
-        while client.poll(Duration::ZERO).is_some() {} // what it has to say comes this way
+        listen(client);
         if let Some(hopeless) = hopeless(client.context(), options) {
             return Err(hopeless);
         }
@@ -98,6 +97,15 @@ pub(super) fn metadata(
             let said = client.context().of(RDKafkaErrorCode::BrokerTransportFailure);
             return Err(TransportError::Away(said.map_or_else(|| error.to_string(), |said| explained(&said, options))));
         }
+    }
+}
+
+/// What the client has to say comes with its records, of which there are none.
+pub(super) fn listen(client: &BaseConsumer<Heard>) {
+    // A word is answered with nothing, too: only several in a row mean that there is no more.
+    let mut nothing = 0;
+    while nothing < 8 {
+        nothing = if client.poll(Duration::ZERO).is_some() { 0 } else { nothing + 1 };
     }
 }
 
@@ -112,7 +120,10 @@ fn hopeless(heard: &Heard, options: &Options) -> Option<TransportError> {
             "the brokers refuse user `{user}` (the transport's url, user and password_file, and kafka.sasl): {said}"
         ));
     }
-    if let Some(said) = heard.of(RDKafkaErrorCode::SSL) {
+    let broken = heard.of(RDKafkaErrorCode::BrokerTransportFailure);
+    // One that ended in the midst of it may be on its way down.
+    let untrusted = broken.filter(|said| said.contains("SSL handshake failed") && !said.contains("Disconnected"));
+    if let Some(said) = heard.of(RDKafkaErrorCode::SSL).or(untrusted) {
         return unfit(format!("no TLS with the brokers (the transport's ca_file, client_cert and client_key): {said}"));
     }
     None
