@@ -160,6 +160,7 @@ impl Committer {
     ) -> Settled {
         if finished.is_empty() && open.is_none() {
             delivery.ack(Committed { _minted_here: () }); // nothing to make durable
+            self.counters.count([(finished.fate.word(), 1)]);
             return Settled::Duplicate;
         }
         let Ok(place) = self.queue.reserve().await else { return Settled::Dropped };

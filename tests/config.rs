@@ -551,6 +551,50 @@ fn a_login_is_given_once_and_a_certificate_comes_with_its_key() {
 }
 
 #[test]
+fn who_logs_in_to_kafka_and_how_is_checked() {
+    problems(
+        r#"
+        [transport.a]
+        url = "kafka://app@host"
+        kafka.sasl = "plain"
+        [transport.b]
+        url = "kafka://host"
+        password_file = "b"
+        [transport.c]
+        url = "kafka://host"
+        ca_file = "ca.pem"
+        [transport.d]
+        url = "kafka://app:secret@host,host"
+        kafka.sasl = "plain"
+        "#,
+        r#"
+        [transport.a] user: there is no password to it; set password_file, or the password in PITCREW_TRANSPORT__NAME__PASSWORD or the url
+        [transport.a.kafka] sasl: the password goes over the network as it is; write kafkas:// in url, or set it to "scram-sha-512"
+        [transport.b] user: there is a password, and nobody who logs in; set user, or name it in url
+        [transport.c] ca_file: url is kafka://, so nothing is encrypted and it has no effect; write kafkas://, or remove it
+        [transport.d.kafka] sasl: the password goes over the network as it is; write kafkas:// in url, or set it to "scram-sha-512"
+        "#,
+    );
+}
+
+#[test]
+#[cfg(not(feature = "kafka-tls"))]
+fn a_build_without_openssl_says_how_to_get_one() {
+    problems(
+        r#"
+        [transport.a]
+        url = "kafkas://host"
+        [transport.b]
+        url = "kafka://app:secret@host"
+        "#,
+        r#"
+        [transport.a] url: this build has no TLS for Kafka; build it with --features kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        [transport.b] url: this build has no SCRAM for Kafka; build it with --features kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        "#,
+    );
+}
+
+#[test]
 fn a_section_for_a_handler_that_is_not_there_is_a_problem() {
     let config = case().file("pitcrew.toml", "[handlers.\"car.Generat\"]\n[handlers.\"car.B\"]").loads();
     let found: Vec<_> = config.check_handlers(&["car.Generate", "car.B"]).iter().map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! The real worker binary on a real Kafka: processes come, go, are killed and stand still; the demo's auditor counts.
 
 use car_workers::demo::{
-    account::{Account, Database, Sent},
+    account::{Account, Database, Sent, State},
     commands::commands,
 };
 use pitcrew::{
@@ -100,17 +100,22 @@ impl Shop {
         }
     }
 
-    /// What is under way ends, and everything adds up.
-    async fn finish(&mut self, workers: Vec<Worker>) {
+    async fn until(&self, found: impl Fn(&Self, State) -> bool) {
         let until = Instant::now() + LIMIT;
         loop {
             let state = self.database.state(&self.sent).await.unwrap();
-            if state.ended == self.sent.len() && state.notified >= state.done && state.waiting == 0 {
-                break;
+            if found(self, state) {
+                return;
             }
             assert!(Instant::now() < until, "{state:?}; {}", self.tail());
             pitcrew::testing::poll_pause().await;
         }
+    }
+
+    /// What is under way ends, and everything adds up.
+    async fn finish(&mut self, workers: Vec<Worker>) {
+        self.until(|shop, state| state.ended == shop.sent.len() && state.notified >= state.done && state.waiting == 0)
+            .await;
         for worker in workers {
             self.stop(worker).await;
         }
@@ -253,15 +258,9 @@ async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     for _ in 0..2 {
         shop.send().await;
     }
-    let until = Instant::now() + LIMIT;
-    loop {
-        let state = shop.database.state(&shop.sent).await.unwrap();
-        if state.ended == shop.sent.len() && state.notified >= state.done && state.waiting == 0 {
-            break;
-        }
-        assert!(Instant::now() < until, "{state:?}; {}", shop.tail());
-        pitcrew::testing::poll_pause().await;
-    }
+    shop.until(|shop, state| state.ended == shop.sent.len() && state.notified >= state.done && state.waiting == 0)
+        .await;
+    let told = shop.database.state(&shop.sent).await.unwrap().notified;
     shop.stop(worker).await;
     shop.forget(LOST).await;
     let all = shop.sent.len() + shop.sent.duplicates;
@@ -298,6 +297,7 @@ async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     let (third, _) = Shop::replayed(shop.replay(&[]).output().unwrap());
     assert_eq!((&third["read"], &third["fates"]), (&json!(all), &json!({ "duplicate": all })));
     let worker = shop.start();
+    shop.until(|_, state| state.notified >= told + LOST).await;
     shop.finish(vec![worker]).await;
 }
 

@@ -38,7 +38,9 @@ impl Explain {
         opened.store.close().await;
         if globals.json {
             let mut told = story.json(&history);
-            told["lost"] = json!(lost);
+            if story.is_unknown() {
+                told["lost"] = json!(lost);
+            }
             output::line(told.to_string());
         } else {
             story.lines(&near).into_iter().chain(among(&lost)).for_each(output::line);

@@ -28,15 +28,17 @@ const REREAD: &str = "reread";
 /// to a running worker. Ctrl-C ends it in order and says how to go on.
 #[derive(clap::Args)]
 #[command(after_help = "\
-TIME is RFC 3339, or a duration: so long ago. It is the time of the record; a log is not
-sorted by it, so each record is asked for its own, and a --to that is a time reads to the
-end of the log. OFFSET counts in each partition.
+TIME is RFC 3339, or a duration: so long ago. It is the time of the record. A
+log is not sorted by it: each record is asked for its own, and a --to that is
+a time reads on to the end of the log. OFFSET is counted in each partition.
 
 Examples:
   {bin} replay --channel car.commands --from 2h --dry-run
-  {bin} replay --channel car.commands --from 2026-05-03T08:00:00Z --to 2026-05-03T09:30:00Z
+  {bin} replay --channel car.commands --from 2026-05-03T08:00:00Z \\
+    --to 2026-05-03T09:30:00Z
   {bin} replay --channel car.commands --from 1200 --to 1300 --partition 3
-  {bin} replay --channel car.commands --from 7d --type {type} --rate 200
+  {bin} replay --channel car.commands --from 7d --rate 200 \\
+    --type {type}
 
 The exit code is 1 if it ended before the end.")]
 pub(super) struct Replay {

@@ -41,7 +41,7 @@ pub struct Passage {
     pub next: i64,
     /// Where it ends, without it.
     pub to: i64,
-    /// So many records were handed out.
+    /// So many records were handed out and are finished.
     pub read: u64,
     /// So many were passed over for their time.
     pub other_time: u64,

@@ -79,6 +79,8 @@ struct State {
     suspects_below: i64,
     /// The last mark that went to the client. Never goes down.
     marked: i64,
+    /// So many that were handed out are finished.
+    finished: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl Partition {
             begun_below: start,
             suspects_below,
             marked: start,
+            finished: 0,
         };
         Arc::new_cyclic(|me| Self { name, me: me.clone(), inbound, comes_again, state: Mutex::new(state) })
     }
@@ -126,6 +129,11 @@ impl Partition {
     /// One that arrived is for nobody: it is finished.
     pub(super) fn pass_over(&self, offset: i64) {
         self.lock().watermark.finish(offset);
+    }
+
+    /// How many that were handed out are finished.
+    pub(super) fn finished(&self) -> u64 {
+        self.lock().finished
     }
 
     /// The next offset that is expected.
@@ -188,7 +196,7 @@ impl Settle for Partition {
         let offset = i64::try_from(tag).unwrap_or(i64::MAX);
         let mut state = self.lock();
         if state.life != Life::Over {
-            state.open.remove(&offset);
+            state.finished += u64::from(state.open.remove(&offset).is_some());
             state.watermark.finish(offset);
         }
         drop(state);

@@ -40,6 +40,8 @@ pub(super) struct Reread {
 struct Course {
     partition: Arc<Partition>,
     passage: Passage,
+    /// What an earlier reading of this process finished.
+    before: u64,
     through: bool,
 }
 
@@ -93,7 +95,7 @@ impl Reread {
             if !through {
                 ask(list.add_partition_offset(&topic, number, Offset::Offset(from)))?;
             }
-            courses.insert(number, Course { partition, passage, through });
+            courses.insert(number, Course { partition, passage, before: passage.read, through });
         }
         if list.count() > 0 {
             ask(consumer.assign(&list))?;
@@ -172,7 +174,6 @@ impl Reread {
                         }
                     }
                     None => {
-                        course.passage.read += 1;
                         let (partition, raw) = (course.partition.clone(), fetched.raw);
                         self.inbound.push(Item { partition, offset, raw, again: false });
                     }
@@ -214,6 +215,7 @@ impl Reread {
     fn tell(&mut self) {
         for (number, course) in &mut self.courses {
             let low = course.partition.low();
+            course.passage.read = course.before + course.partition.finished();
             // Behind the last record may be offsets of no record.
             let done = course.through && low == course.partition.next();
             course.passage.next = if done { course.passage.to } else { low.min(course.passage.to) };
