@@ -260,7 +260,7 @@ async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     }
     shop.until(|shop, state| state.ended == shop.sent.len() && state.notified >= state.done && state.waiting == 0)
         .await;
-    let told = shop.database.state(&shop.sent).await.unwrap().notified;
+    let notified = shop.database.state(&shop.sent).await.unwrap().notified;
     shop.stop(worker).await;
     shop.forget(LOST).await;
     let all = shop.sent.len() + shop.sent.duplicates;
@@ -297,7 +297,7 @@ async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     let (third, _) = Shop::replayed(shop.replay(&[]).output().unwrap());
     assert_eq!((&third["read"], &third["fates"]), (&json!(all), &json!({ "duplicate": all })));
     let worker = shop.start();
-    shop.until(|_, state| state.notified >= told + LOST).await;
+    shop.until(|_, state| state.notified >= notified + LOST).await;
     shop.finish(vec![worker]).await;
 }
 
