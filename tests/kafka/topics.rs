@@ -53,7 +53,7 @@ async fn a_plan_says_what_is_missing_what_is_there_and_what_is_in_danger_and_mak
     let finding = |thing: String, standing| Finding { thing, standing };
     for _ in 0..2 {
         let topics = [name.to_string(), format!("{name}.dead"), format!("{name}.retry.1s")];
-        let missing = topics.map(|topic| finding(format!("topic {topic}: 1 partition"), Standing::Missing));
+        let missing = topics.map(|topic| finding(format!("topic `{topic}`: 1 partition"), Standing::Missing));
         assert_eq!(look().await, missing, "looking makes nothing");
     }
     let weak = NewTopic::new(name, 3, TopicReplication::Fixed(1)).set("retention.ms", "999");
@@ -72,10 +72,10 @@ async fn a_plan_says_what_is_missing_what_is_there_and_what_is_in_danger_and_mak
     assert_eq!(
         look().await,
         [
-            finding(format!("topic {name}: {thing}"), Standing::Differs(short.into())),
-            finding(format!("topic {name}.dead: {there}"), Standing::Fits),
-            finding(format!("topic {name}.retry.1s: {there}"), Standing::Fits),
-            finding(format!("topic {name}.retry.3s: {gone}"), Standing::Stray),
+            finding(format!("topic `{name}`: {thing}"), Standing::Differs(short.into())),
+            finding(format!("topic `{name}.dead`: {there}"), Standing::Fits),
+            finding(format!("topic `{name}.retry.1s`: {there}"), Standing::Fits),
+            finding(format!("topic `{name}.retry.3s`: {gone}"), Standing::Stray),
         ]
     );
 }

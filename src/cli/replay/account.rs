@@ -43,8 +43,12 @@ impl Account {
     pub(super) fn progress(&self) -> String {
         let (done, all) = self.walked;
         let percent = if all > 0 { done * 100 / all } else { 100 };
-        let settled: u64 = self.fates.values().sum();
-        format!("{percent} % of {} offsets; {} read, {settled} settled{}", all, self.sum.read, self.by_fate(", "))
+        format!(
+            "{percent} % of {all} offsets, {} {} again{}",
+            self.sum.read,
+            records(self.sum.read),
+            self.by_fate(": ")
+        )
     }
 
     fn by_fate(&self, before: &str) -> String {

@@ -121,7 +121,8 @@ fn look(options: &Options, wanted: BTreeMap<String, Wanted>, ours: &[String]) ->
         let subscription = ours.iter().find(|name| topics::delay(name, topic.name()).is_some())?.clone();
         Some(Stray { subscription, topic: topic.name().to_owned(), partitions: topic.partitions().len() })
     });
-    let strays = strays.collect();
+    let mut strays: Vec<Stray> = strays.collect();
+    strays.sort_by(|one, other| one.topic.cmp(&other.topic));
     for (name, wanted) in wanted {
         let state = match there.get(&*name) {
             Some(topic) => State::There(shape(topic)),
@@ -206,10 +207,10 @@ impl Survey {
             let finding = |thing, standing| Finding { thing, standing };
             match state {
                 State::Missing => findings.push(finding(
-                    format!("topic {name}: {}", counted(wanted.partitions, "partition")),
+                    format!("topic `{name}`: {}", counted(wanted.partitions, "partition")),
                     Standing::Missing,
                 )),
-                State::Unseen => findings.push(finding(format!("topic {name}"), Standing::Unseen)),
+                State::Unseen => findings.push(finding(format!("topic `{name}`"), Standing::Unseen)),
                 State::There(found) => {
                     let dangers = weak(wanted, found);
                     let standing = match (dangers.is_empty(), options.warn_only) {
@@ -218,7 +219,7 @@ impl Survey {
                         (false, false) => Standing::Differs(dangers.join("; it ")),
                         (false, true) => Standing::Endangered(dangers.join("; it ")),
                     };
-                    findings.push(finding(format!("topic {name}: {}", found.in_words(wanted)), standing));
+                    findings.push(finding(format!("topic `{name}`: {}", found.in_words(wanted)), standing));
                 }
             }
         }
@@ -227,10 +228,10 @@ impl Survey {
         let left = left.await.map_err(|error| TransportError::Away(error.to_string()))??;
         for (stray, left) in self.strays.iter().zip(left) {
             let what = match left {
-                0 => "nothing is left in it, it may be deleted".to_owned(),
+                0 => "nothing is left in it".to_owned(),
                 left => format!("{} left in it, which a worker still reads", counted(left, "copy")),
             };
-            let thing = format!("topic {}: its delay is not among the tiers any more; {what}", stray.topic);
+            let thing = format!("topic `{}`: its delay is not among the tiers any more; {what}", stray.topic);
             findings.push(Finding { thing, standing: Standing::Stray });
         }
         Ok(Inspection { findings, reach: self.reach() })
