@@ -588,8 +588,8 @@ fn a_build_without_openssl_says_how_to_get_one() {
         url = "kafka://app:secret@host"
         "#,
         r#"
-        [transport.a] url: this build has no TLS for Kafka; build it with --features kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
-        [transport.b] url: this build has no SCRAM for Kafka; build it with --features kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        [transport.a] url: this build has no TLS for Kafka; build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        [transport.b] url: this build has no SCRAM for Kafka; build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
         "#,
     );
 }

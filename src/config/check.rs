@@ -236,7 +236,7 @@ fn kafka_login(name: &str, transport: &TransportConfig, found: &mut Found) {
     }
     if !cfg!(feature = "kafka-tls") && (tls || (user && sasl != Sasl::Plain)) {
         let what = if tls { "TLS" } else { "SCRAM" };
-        let fix = "build it with --features kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)";
+        let fix = "build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)";
         found.impossible(&section, "url", format!("this build has no {what} for Kafka"), fix);
     }
 }
