@@ -94,7 +94,26 @@ async fn old_records_come_again_beside_the_group_and_nothing_of_it_moves() {
     assert_eq!(depth().await, before, "no offset has moved, and nobody came or went");
     bed.send(&transport, 4, 10).await;
     work(&mut *group, 4).await;
+    drop(group);
     transport.close().await;
+
+    // Without members a group takes a commit from anybody.
+    let alone = bed.connect(Options { partitions: 2, ..bed.options() }).await;
+    let committed = async || {
+        let lags = alone.depth(&bed.queue.name).await.expect("the broker answers").partitions;
+        lags.into_iter().map(|lag| (lag.topic, lag.partition, lag.committed)).collect::<Vec<_>>()
+    };
+    let before = committed().await;
+    let mut beginning = Reading::begin(&bed, &alone, &Stretch { to: Some(Place::Offset(5)), ..ALL }).await;
+    beginning.all().await.into_iter().for_each(ack);
+    beginning.until(|passages| passages.values().all(|passage| passage.next == passage.to)).await;
+    drop(beginning);
+    let reader = bed.connect(Options { partitions: 2, ..bed.options() }).await;
+    alone.close().await; // its clients have said all that they had to say
+    let lags = reader.depth(&bed.queue.name).await.expect("the broker answers").partitions;
+    let after: Vec<_> = lags.into_iter().map(|lag| (lag.topic, lag.partition, lag.committed)).collect();
+    assert_eq!(after, before);
+    reader.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

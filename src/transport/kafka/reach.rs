@@ -63,6 +63,7 @@ impl Heard {
 /// A client that only asks: no member of any group. Blocks until a broker has answered, or is known never to.
 pub(super) fn reach(options: &Options, group: Option<&str>) -> Result<BaseConsumer<Heard>, TransportError> {
     let mut config = options.client();
+    config.set_log_level(RDKafkaLogLevel::Info); // that a broker hung up is no more to it
     if let Some(group) = group {
         config.set("group.id", group).set("enable.auto.commit", "false").set("enable.auto.offset.store", "false");
         config.set("queued.min.messages", "1").set("fetch.message.max.bytes", "1024"); // whole batches come all the same
