@@ -130,12 +130,15 @@ fn hopeless(heard: &Heard, options: &Options) -> Option<TransportError> {
     None
 }
 
-/// The client suspects much and knows our settings by other names.
+/// Why a broker hung up it does not say itself.
 fn explained(said: &str, options: &Options) -> String {
-    let hint = match said {
-        said if said.contains("connecting to a SSL listener") => "; a listener with TLS is reached by kafkas://",
-        said if said.contains("Disconnected") && options.security.login.is_none() => {
-            "; a listener that wants a user is reached by kafka://user:password@host"
+    let hung_up = said.contains("Disconnected");
+    let hint = match (&options.security.tls, &options.security.login) {
+        (false, _) if hung_up && said.contains("APIVERSION_QUERY") => {
+            "; perhaps a listener with TLS, which is reached by kafkas://"
+        }
+        (_, None) if hung_up => {
+            "; perhaps a listener that wants a user, which is reached by kafka://user:password@host"
         }
         _ => "",
     };
@@ -144,7 +147,7 @@ fn explained(said: &str, options: &Options) -> String {
     format!("{said}{hint}")
 }
 
-/// The same question again, for calls of the client that have no listener.
+/// An answer of the brokers, and what is wrong in our words.
 pub(super) fn ask<T>(answer: KafkaResult<T>) -> Result<T, TransportError> {
     answer.map_err(|error| TransportError::Away(error.to_string()))
 }
