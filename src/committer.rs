@@ -15,10 +15,10 @@ use crate::{
     transport::Delivery,
 };
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -104,8 +104,24 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) splits: AtomicU64,
+    /// What became of them, by the word of the fate.
+    fates: Mutex<BTreeMap<&'static str, u64>>,
     /// The most commits that were under way at once.
     pub(crate) at_once: AtomicUsize,
+}
+
+impl Counters {
+    /// What became of the messages so far, by the word of their fate.
+    pub(crate) fn fates(&self) -> BTreeMap<&'static str, u64> {
+        self.fates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, fates: impl IntoIterator<Item = (&'static str, u64)>) {
+        let mut counted = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        for (fate, count) in fates {
+            *counted.entry(fate).or_default() += count;
+        }
+    }
 }
 
 /// The way in.
@@ -144,6 +160,7 @@ impl Committer {
     ) -> Settled {
         if finished.is_empty() && open.is_none() {
             delivery.ack(Committed { _minted_here: () }); // nothing to make durable
+            self.counters.count([(finished.fate.word(), 1)]);
             return Settled::Duplicate;
         }
         let Ok(place) = self.queue.reserve().await else { return Settled::Dropped };

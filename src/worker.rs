@@ -1,14 +1,20 @@
 //! Polling Consumer's owner: one worker process, from its start with every check to its ordered end.
 
+#[cfg(feature = "kafka")]
+mod kafka;
+mod losses;
 mod open;
+mod replay;
 mod upkeep;
 
+pub(crate) use losses::LOST;
 pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
+pub(crate) use replay::Replay;
 
 use crate::{
     Handlers, clock,
-    committer::{Committer, Limits},
+    committer::{Committer, Counters, Limits},
     config::{ChannelName, Config, Dedup, Ordering, TooOld},
     handler::Registry,
     lanes::Lanes,
@@ -20,6 +26,7 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
+use losses::Losses;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -64,6 +71,7 @@ pub struct Running {
     relay_stop: CancellationToken,
     give_up: CancellationToken,
     upkeep: TaskTracker,
+    losses: Arc<Losses>,
 }
 
 impl std::fmt::Debug for Running {
@@ -161,7 +169,8 @@ impl Worker {
             consumers.spawn(pipeline.consume());
         }
         let upkeep = TaskTracker::new();
-        upkeep.spawn(upkeep::run(store.clone(), record, retention, relay_stop.clone()));
+        let losses = Arc::new(Losses::new(store.clone(), transport.clone(), id));
+        upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), relay_stop.clone()));
         info!(worker = %id, store = store.kind(), transport = transport.kind(), subscriptions = subscriptions.len(), "at work");
         Ok(Running {
             id,
@@ -176,6 +185,7 @@ impl Worker {
             relay_stop,
             give_up,
             upkeep,
+            losses,
         })
     }
 }
@@ -203,11 +213,35 @@ impl Running {
         self.shared.committer.counters.at_once.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// What is counted; it outlives the worker.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.shared.committer.counters.clone()
+    }
+
+    /// Returns when every subscription has come to its end, and what it delivered is settled: a stretch of a log does, a queue
+    /// never.
+    pub(crate) async fn through(&self) {
+        self.consumers.close();
+        self.consumers.wait().await;
+    }
+
     /// Ends in order: stop receiving and hand back the unbegun; tell handlers; wait for them, at most `drain_timeout`; drop
     /// what still runs; commit and ack what ended; publish what is in memory; close.
     pub async fn shutdown(self) {
         let Self {
-            id, config, shared, relay, store, transport, consumers, committer, relay_stop, give_up, upkeep, ..
+            id,
+            config,
+            shared,
+            relay,
+            store,
+            transport,
+            consumers,
+            committer,
+            relay_stop,
+            give_up,
+            upkeep,
+            losses,
+            ..
         } = self;
         shared.stop.cancel();
         shared.cancelled.cancel();
@@ -233,6 +267,7 @@ impl Running {
         transport.close().await;
         upkeep.close();
         let _ = tokio::time::timeout(END_LIMIT, upkeep.wait()).await;
+        let _ = tokio::time::timeout(END_LIMIT, losses.write_down()).await;
         match tokio::time::timeout(END_LIMIT, store.end_worker(id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "{MISSED}"),

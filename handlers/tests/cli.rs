@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["run"],
     &["send"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["dead", "show"],
     &["dead", "replay"],
     &["dead", "discard"],
+    &["replay"],
     &["config"],
     &["config", "check"],
     &["config", "show"],
@@ -94,9 +95,16 @@ fn wrong_usage_ends_with_2_and_the_nearest_name() {
         &["dead", "replay", "some-id", "--reason", "exhausted"],
         &["dead", "discard", "some-id"],
         &["dead", "discard", "--all", "--yes", "--reason", "exhausted"],
+        &["replay", "--from", "1h"],
+        &["replay", "--channel", "car.commands", "--from", "yesterday"],
+        &["replay", "--channel", "car.comands", "--from", "1h"],
+        &["replay", "--channel", "car.commands", "--from", "1h", "--type", "car.GenerateRecomendationBrief"],
+        &["replay", "--channel", "car.commands", "--from", "1h", "--resume", "12"],
     ] {
         assert_eq!(session.run(command).code, 2, "{command:?}");
     }
+    // Right in itself, and not here.
+    assert_eq!(session.run(&["replay", "--channel", "car.commands", "--from", "1h"]).code, 1);
     session.is("wrong_usage");
 }
 

@@ -5,9 +5,10 @@ use crate::{
     clock,
     fault::{self, Point},
     relay::Relay,
-    store::{Batch, Finished, Store, StoreError, Verdict},
+    store::{Batch, Fate, Finished, Store, StoreError, Verdict},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -48,7 +49,7 @@ impl Shared {
         }
         let (answers, in_doubt) = self.commit_or_split(&finished).await;
         fault::at(Point::AfterCommit).await;
-        let (mut left, mut rows) = (Vec::new(), Vec::new());
+        let (mut left, mut rows, mut fates) = (Vec::new(), Vec::new(), BTreeMap::<_, u64>::new());
         let mut settled = Vec::with_capacity(finished.len());
         for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
             if in_doubt && matches!(answer, Some(Ok(Verdict::Duplicate | Verdict::Conflict))) {
@@ -59,12 +60,14 @@ impl Shared {
             let done = match answer {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
+                    *fates.entry(message.fate.word()).or_default() += 1;
                     left.extend(message.row);
                     rows.extend(message.effects.outbox);
                     Settled::Stored
                 }
                 Some(Ok(Verdict::Duplicate)) => {
                     delivery.ack(Committed { _minted_here: () });
+                    *fates.entry(Fate::Duplicate.word()).or_default() += 1;
                     self.relay.forget(message.row);
                     Settled::Duplicate
                 }
@@ -76,6 +79,7 @@ impl Shared {
             };
             settled.push((asked, done));
         }
+        self.counters.count(fates);
         fault::at(Point::AfterAck).await;
         for row in left {
             self.relay.forget(Some(row));
@@ -148,6 +152,7 @@ impl Shared {
             Ok(Verdict::Stored) => {
                 fault::at(Point::AfterCommit).await;
                 delivery.ack(Committed { _minted_here: () });
+                self.counters.count([(finished.fate.word(), 1)]);
                 fault::at(Point::AfterAck).await;
                 self.relay.forget(finished.row);
                 self.relay.take(finished.effects.outbox);
@@ -155,6 +160,7 @@ impl Shared {
             }
             Ok(Verdict::Duplicate) => {
                 delivery.ack(Committed { _minted_here: () });
+                self.counters.count([(Fate::Duplicate.word(), 1)]);
                 self.relay.forget(finished.row);
                 Settled::Duplicate
             }

@@ -110,11 +110,36 @@ async fn what_ends_after_a_wait_that_outlasts_the_poll_interval_is_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_member_that_is_restarted_has_its_partition_again_at_once() {
+    let Some(bed) = Bed::new() else { return };
+    let named = |name: &str| Options { instance_id: Some(name.into()), ..bed.options() };
+    let (first, neighbour) = (bed.connect(named("a")).await, bed.connect(named("b")).await);
+    let mut consumer = first.subscribe(&bed.queue).await.unwrap();
+    bed.send(&first, 3, 10).await;
+    work(&mut *consumer, 3).await;
+    let mut idle = neighbour.subscribe(&bed.queue).await.unwrap();
+    is_quiet(&mut *idle).await;
+    drop(consumer);
+    first.close().await;
+    bed.send(&neighbour, 3, 10).await;
+    is_quiet(&mut *idle).await; // without a name the partition would be his by now
+    let again = bed.connect(named("a")).await;
+    let began = Instant::now();
+    let mut consumer = again.subscribe(&bed.queue).await.unwrap();
+    work(&mut *consumer, 3).await;
+    let took = began.elapsed();
+    eprintln!("a restarted static member worked again after {took:?}");
+    assert!(took < SESSION / 3, "{took:?}, which is no better than a session");
+    is_quiet(&mut *idle).await;
+    tokio::join!(again.close(), neighbour.close());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_gave_up_is_followed_by_a_new_one() {
     let Some(bed) = Bed::new() else { return };
     // Two members of one static name: the broker fences the first for good.
     let mut options = bed.options();
-    options.properties.insert("group.instance.id".into(), "twin".into());
+    options.instance_id = Some("twin".into());
     let (one, two) = (bed.connect(options.clone()).await, bed.connect(options).await);
     let mut first = one.subscribe(&bed.queue).await.unwrap();
     bed.send(&one, 3, 10).await;

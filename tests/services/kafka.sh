@@ -79,7 +79,10 @@ kafka_native() {
     kafka_fetch "$jars" || return 1
   fi
   for try in 1 2 3 4 5; do
-    if kafka_serve "$jars" "$(free_port)" "$(free_port)"; then return 0; fi
+    if kafka_serve "$jars" "$(free_port)" "$(free_port)"; then
+      export PITCREW_KAFKA_JARS=$jars # for tests that start nodes of their own
+      return 0
+    fi
   done
   tail -n 20 "$tmp/kafka.log"
   service_why="Kafka $kafka_version did not start ($try attempts, its log is above)"

@@ -67,6 +67,28 @@ pub(super) async fn history_of_an_unknown_id_is_empty(on: Subject) {
     }
 }
 
+pub(super) async fn what_is_recorded_is_written_once_and_found_by_its_action(on: Subject) {
+    let audit = |action: &str, target: &str, reason: &str, second: i64| Audit {
+        actor: format!("worker {second}"),
+        action: action.into(),
+        target: target.into(),
+        reason: reason.into(),
+        at: DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second),
+    };
+    let first = audit("lost", "shop", "records 1–2 are gone", 1);
+    let again = audit("lost", "shop", "records 1–2 are gone", 2);
+    let other = audit("lost", "shop", "records 7–9 are gone", 3);
+    let elsewhere = audit("lost", "cars", "records 1–2 are gone", 4);
+    let another = audit("reread", "shop", "records 1–2 are gone", 5);
+    for audit in [&first, &again, &other, &elsewhere, &another] {
+        on.store.record(audit).await.unwrap();
+    }
+    assert_eq!(on.store.recorded("lost", 10).await.unwrap(), [elsewhere.clone(), other, first], "newest first");
+    assert_eq!(on.store.recorded("lost", 1).await.unwrap(), [elsewhere]);
+    assert_eq!(on.store.recorded("reread", 10).await.unwrap(), [another]);
+    assert_eq!(on.store.recorded("kept", 10).await.unwrap(), []);
+}
+
 pub(super) async fn history_shows_who_did_what_when(on: Subject) {
     let envelope = command().with(|e| {
         e.version = 3;

@@ -72,7 +72,7 @@ impl Member {
     fn report(&self, gap: &Gap) -> Result<(), TransportError> {
         let Gap { name: Name { topic, number }, from, to } = gap;
         self.lost.note(gap);
-        let text = format!("records {from}–{} of p{number} are gone", to - 1);
+        let text = gap.to_string();
         error!(topic = %topic, partition = number, from, to, "{text}: they were deleted before this group handled them");
         match self.options.on_lost {
             OnLost::Continue => Ok(()),
