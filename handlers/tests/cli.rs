@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["run"],
     &["send"],
@@ -29,6 +29,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["migrate"],
     &["schema"],
     &["demo"],
+    &["simulate-provider"],
 ];
 const BRIEF: &str = "car.GenerateRecommendationBrief";
 const GOOD: &str =
