@@ -394,7 +394,7 @@ mod tests {
     fn each_status_has_one_meaning() {
         let provider = provider();
         let judge = |status: u16| {
-            let judged = provider.judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"", Utc::now());
+            let judged = provider.judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"", clock::now());
             match judged {
                 Ok(Answer::Unknown) => "fact",
                 Ok(_) => "report",

@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn refused(body: &[u8]) -> String {
-        read(body, &Vin::parse(VIN).unwrap(), None, Utc::now()).unwrap_err().to_string()
+        read(body, &Vin::parse(VIN).unwrap(), None, pitcrew::clock::now()).unwrap_err().to_string()
     }
 
     #[test]
