@@ -289,7 +289,8 @@ async fn who_waits_past_its_expiry_is_expired_and_not_handled() {
     .await;
     let expires = clock::now() + Duration::from_secs(5);
     let envelope = Envelope { expires: Some(expires), ..Envelope::of(&Fetch { n: 30 }, "/test").unwrap() };
-    assert_eq!(worker.deliver_envelope(envelope).await.fate, Fate::Expired);
+    let outcome = worker.deliver_envelope(envelope).await;
+    assert_eq!((outcome.fate, outcome.attempt), (Fate::Expired, None), "not tried");
 }
 
 #[tokio::test(start_paused = true)]
