@@ -78,7 +78,7 @@ impl Fetcher {
     }
 
     async fn follow(&self, url: &str, most: u64) -> Result<Bytes, SourceError> {
-        let mut url = parsed(url, |url| Url::parse(url))?;
+        let mut url = parsed(url, Url::parse)?;
         for _ in 0..=MOST_REDIRECTS {
             self.check(&url)?;
             let response = self.client.get(url.clone()).send().await.map_err(unreachable)?;
