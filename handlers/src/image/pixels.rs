@@ -1,7 +1,11 @@
 //! Value Object: a picture in memory, and what turns one into another without knowing where it came from.
 
 use super::exif::Orientation;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images};
+use fast_image_resize::{
+    FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::{U8, U8x2, U8x3, U8x4},
+};
 
 /// What the bytes of one pixel mean; 8 bits each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +29,6 @@ impl Layout {
             Self::GreyAlpha => 2,
             Self::Rgb => 3,
             Self::Rgba | Self::Cmyk => 4,
-        }
-    }
-
-    const fn kind(self) -> PixelType {
-        match self {
-            Self::Grey => PixelType::U8,
-            Self::GreyAlpha => PixelType::U8x2,
-            Self::Rgb => PixelType::U8x3,
-            Self::Rgba | Self::Cmyk => PixelType::U8x4,
         }
     }
 
@@ -102,15 +97,26 @@ impl Pixels {
         if (width, height) == self.size() {
             return self.clone();
         }
-        let kind = self.layout.kind();
-        // Both hold: a `Pixels` has the bytes of its size, and `made` is made here.
-        let given = images::ImageRef::new(self.width, self.height, &self.bytes, kind).expect("bytes fit the size");
-        let mut made = images::Image::new(width, height, kind);
+        let bytes = match self.layout {
+            Layout::Grey => self.resampled::<U8>(width, height),
+            Layout::GreyAlpha => self.resampled::<U8x2>(width, height),
+            Layout::Rgb => self.resampled::<U8x3>(width, height),
+            Layout::Rgba | Layout::Cmyk => self.resampled::<U8x4>(width, height),
+        };
+        Self { width, height, layout: self.layout, bytes }
+    }
+
+    /// By the type: the call that finds it out itself brings the code for nine more types into the binary.
+    fn resampled<P: PixelTrait>(&self, width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = vec![0; width as usize * height as usize * self.layout.channels()];
+        // All hold: each buffer has the bytes of its size, and bytes lie anywhere.
+        let given = TypedImageRef::<P>::from_buffer(self.width, self.height, &self.bytes).expect("bytes fit the size");
+        let mut made = TypedImage::<P>::from_buffer(width, height, &mut bytes).expect("bytes fit the size");
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3))
             .use_alpha(self.layout.has_alpha());
-        Resizer::new().resize(&given, &mut made, &options).expect("both have one pixel type");
-        Self { width, height, layout: self.layout, bytes: made.into_vec() }
+        Resizer::new().resize_typed(&given, &mut made, &options).expect("nothing is cut out");
+        bytes
     }
 
     /// As it is looked at.
