@@ -6,10 +6,12 @@
 pub mod demo;
 pub mod history;
 pub mod http;
+pub mod image;
 pub mod notification;
 pub mod recommendation;
 
 use history::{Historian, contract::VehicleHistoryFetched};
+use image::{ImageProcessor, contract::ListingImageProcessed};
 use notification::Notifier;
 use pitcrew::Handlers;
 use recommendation::{Recommender, contract::RecommendationBriefGenerated};
@@ -20,6 +22,8 @@ pub fn handlers() -> Handlers {
         .handle_with(Recommender::build)
         .emits::<RecommendationBriefGenerated>()
         .handle_with(Notifier::build)
+        .handle_with(ImageProcessor::build)
+        .emits::<ListingImageProcessed>()
         .handle_with(Historian::build)
         .emits::<VehicleHistoryFetched>()
 }
