@@ -3,7 +3,11 @@
 //! Wall time is for people and for keys, never for correctness: what must not depend on it (fences, order) does not.
 
 use chrono::{DateTime, Utc};
-use std::{cell::RefCell, sync::Mutex, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 pub use tokio::time::Instant;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -20,11 +24,13 @@ static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 /// The wall clock, cut to microseconds, which is what Postgres keeps.
 pub fn now() -> DateTime<Utc> {
-    let now = match VIRTUAL.with_borrow(|v| *v) {
-        Some((base, start)) => base + start.elapsed(),
-        None => Utc::now(),
-    };
-    to_micros(now)
+    match VIRTUAL.with_borrow(|v| *v) {
+        Some((base, start)) => to_micros(base + start.elapsed()),
+        None => {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            i64::try_from(since.as_micros()).ok().and_then(DateTime::from_timestamp_micros).unwrap_or_default()
+        }
+    }
 }
 
 /// Cut to microseconds: two databases and a broker must agree on what a time is.

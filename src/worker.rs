@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{RwLock, Semaphore},
+    sync::Semaphore,
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -141,7 +141,7 @@ impl Worker {
             payload_limit: config.worker.payload_limit,
             inbox_retention: config.store.retention.inbox,
             ack_timeout: config.worker.ack_timeout,
-            solo: RwLock::new(()),
+            solo: Arc::default(),
             stop,
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
@@ -316,6 +316,7 @@ fn pipeline(
         slots: Arc::new(Semaphore::new(channel.concurrency)),
         room: Arc::new(InFlight::new(room)),
         lanes: Arc::new(Lanes::default()),
+        walks: TaskTracker::new(),
         subscription,
         runners,
         shared,

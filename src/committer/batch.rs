@@ -42,15 +42,16 @@ impl Shared {
         }
         let mut finished = Vec::with_capacity(group.len());
         let mut tickets = Vec::with_capacity(group.len());
-        for Ticket { finished: message, delivery, weight, answer, .. } in group {
+        for Ticket { finished: message, delivery, weight, then, .. } in group {
             finished.push(*message);
-            tickets.push((delivery, weight, answer));
+            tickets.push((delivery, weight, then));
         }
         let (answers, in_doubt) = self.commit_or_split(&finished).await;
         fault::at(Point::AfterCommit).await;
         let (mut left, mut rows) = (Vec::new(), Vec::new());
         let mut settled = Vec::with_capacity(finished.len());
-        for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
+        let mut freed = Vec::with_capacity(finished.len());
+        for ((message, answer), (delivery, weight, then)) in finished.into_iter().zip(answers).zip(tickets) {
             if in_doubt && matches!(answer, Some(Ok(Verdict::Duplicate | Verdict::Conflict))) {
                 // Perhaps our own commit whose answer was lost: it changed the inbox and the documents, and its rows stand in the
                 // outbox under our name.
@@ -61,6 +62,7 @@ impl Shared {
                     delivery.ack(Committed { _minted_here: () });
                     left.extend(message.row);
                     rows.extend(message.effects.outbox);
+                    freed.push(weight);
                     Settled::Stored
                 }
                 Some(Ok(Verdict::Duplicate)) => {
@@ -74,7 +76,7 @@ impl Shared {
                 Some(Err(why)) => Settled::Back(Why::Refused(why), delivery, weight),
                 None => Settled::Dropped,
             };
-            settled.push((asked, done));
+            settled.push((then, done));
         }
         fault::at(Point::AfterAck).await;
         for row in left {
@@ -82,9 +84,10 @@ impl Shared {
         }
         self.relay.take(rows);
         // Last: an answered walk leaves its lane, and the next of the key must find these rows in the relay before its own.
-        for (asked, done) in settled {
-            let _ = asked.send(done); // the walk may be gone; the fate stands
+        for (then, done) in settled {
+            then(done);
         }
+        drop(freed); // all at once: who receives is woken for a batch, not for a message
     }
 
     /// Depth first, left to right, so that order stays; halves until the guilty message stands alone. The second answer: the
@@ -140,7 +143,7 @@ impl Shared {
     }
 
     async fn commit_solo(&self, ticket: Ticket) {
-        let Ticket { finished, delivery, weight, open, answer } = ticket;
+        let Ticket { finished, delivery, weight, open, then, .. } = ticket;
         let Some(open) = open else { return };
         fault::at(Point::BeforeCommit).await;
         self.counters.commits.fetch_add(1, Relaxed);
@@ -170,7 +173,7 @@ impl Shared {
             }
             Err(error) => Settled::Back(Why::Refused(error.to_string()), delivery, weight),
         };
-        let _ = answer.send(settled);
+        then(settled);
     }
 }
 
