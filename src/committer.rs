@@ -69,10 +69,16 @@ pub(crate) enum Settled {
     Stored,
     /// Known before; acked.
     Duplicate,
-    /// Not stored, and the walk must go on with what it gets back.
-    Back(Why, Delivery, Weight),
+    /// Not stored, and the walk must go on with what it gets back. Boxed: it is rare, and a batch holds an answer for each message.
+    Back(Box<(Why, Delivery, Weight)>),
     /// The worker is ending and the store is away: the delivery was released.
     Dropped,
+}
+
+impl Settled {
+    fn back(why: Why, delivery: Delivery, weight: Weight) -> Self {
+        Self::Back(Box::new((why, delivery, weight)))
+    }
 }
 
 /// Why a finished message came back.

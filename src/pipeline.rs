@@ -22,15 +22,15 @@ use crate::{
     fault::{self, Point},
     handler::Registered,
     lanes::{Lanes, Place, Turn},
-    route::Router,
     message::KeyTime,
+    route::Router,
     store::{Fate, Finished, InboxKey, Store},
     telemetry,
     transport::{Consumer, Delivery, Subscription, Transport, TransportError},
 };
 use admit::Admission;
 use chrono::{DateTime, Utc};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, task::Poll, time::Duration};
 use tokio::sync::{OwnedRwLockWriteGuard, RwLock, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, warn};
@@ -217,7 +217,7 @@ impl Pipeline {
                         return Ok(());
                     }
                 }
-                tokio::task::yield_now().await;
+                let_others_run().await;
             }
         }
     }
@@ -311,28 +311,31 @@ impl Pipeline {
     fn then(self: Arc<Self>, run: Run, alone: Option<OwnedRwLockWriteGuard<()>>) -> Then {
         let under_way = self.walks.token();
         Box::new(move |settled| {
-            drop(alone);
             match settled {
-                Settled::Stored | Settled::Duplicate => drop(run),
-                Settled::Dropped if !run.work.claimed => drop(run),
-                settled => drop(self.walks.clone().spawn(self.come_back(run, settled))),
+                Settled::Stored | Settled::Duplicate => drop((alone, run)),
+                Settled::Dropped if !run.work.claimed => drop((alone, run)),
+                settled => drop(self.walks.clone().spawn(self.come_back(run, alone, settled))),
             }
             drop(under_way);
         })
     }
 
     /// What the committer could not store.
-    async fn come_back(self: Arc<Self>, run: Run, settled: Settled) {
-        match settled {
-            Settled::Stored | Settled::Duplicate => {}
+    async fn come_back(self: Arc<Self>, run: Run, alone: Option<OwnedRwLockWriteGuard<()>>, settled: Settled) {
+        let (why, delivery, weight) = match settled {
+            Settled::Stored | Settled::Duplicate => return,
             // The store lost it; its worker lives.
-            Settled::Dropped => self.unclaim(&run.work).await,
+            Settled::Dropped => return self.unclaim(&run.work).await,
+            Settled::Back(back) => *back,
+        };
+        match why {
             // What lost a race for a document may have lost it to its own commit, whose answer was lost.
-            Settled::Back(Why::Conflict, delivery, weight) if run.nth < RERUNS => {
+            Why::Conflict if run.nth < RERUNS => {
+                drop(alone); // it is admitted anew
                 let again = Run { nth: run.nth + 1, ask: true, ..run };
                 self.run(again, delivery, weight).await;
             }
-            Settled::Back(why, delivery, weight) => {
+            why => {
                 let condemned = Box::new(self.condemn(&run.work, why));
                 self.settle(condemned, delivery, weight).await;
             }
@@ -342,14 +345,14 @@ impl Pipeline {
     /// Commits a fate that needs no handler.
     async fn settle(&self, finished: Box<Finished>, delivery: Delivery, weight: Weight) {
         report(&finished);
-        let Settled::Back(why, delivery, weight) =
-            self.shared.committer.commit(finished.clone(), delivery, weight).await
-        else {
+        let Settled::Back(back) = self.shared.committer.commit(finished.clone(), delivery, weight).await else {
             return;
         };
+        let (why, delivery, weight) = *back;
         // The letter of last resort: no inbox row that could collide, no effect that could be refused.
         let letter = Box::new(self.last_resort(*finished, &why));
-        if let Settled::Back(why, delivery, _) = self.shared.committer.commit(letter, delivery, weight).await {
+        if let Settled::Back(back) = self.shared.committer.commit(letter, delivery, weight).await {
+            let (why, delivery, _) = *back;
             error!(?why, "a message can be neither handled nor buried; it is released and will come again");
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(delivery);
@@ -396,6 +399,20 @@ impl Pipeline {
             at: crate::clock::now(),
         }
     }
+}
+
+/// Goes to the end of the run queue, from where any idle thread may take it. Tokio's `yield_now` would not do: it waits until this
+/// thread has nothing else to do, and where handlers calculate that may be long, while the other threads have nothing to do at all.
+async fn let_others_run() {
+    let mut has_waited = false;
+    std::future::poll_fn(|cx| match std::mem::replace(&mut has_waited, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// One line in the log for each fate.

@@ -5,8 +5,8 @@ use crate::{
     bare::{self, Rows, Texts},
     broker::Broker,
     database::Database,
-    report::{Report, Target, median},
     provider::{self, WAIT},
+    report::{Report, Target, median},
     work::{self, Effect, SLOTS},
 };
 use anyhow::{Context as _, ensure};

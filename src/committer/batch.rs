@@ -31,7 +31,11 @@ type Answer = Option<Result<Verdict, String>>;
 impl Shared {
     pub(super) async fn commit(&self, batch: Vec<Ticket>) {
         // Those with a transaction of their own commit there, the rest together.
-        let (solo, group): (Vec<_>, Vec<_>) = batch.into_iter().partition(|t| t.open.is_some());
+        let (solo, group): (Vec<_>, Vec<_>) = if batch.iter().all(|ticket| ticket.open.is_none()) {
+            (Vec::new(), batch)
+        } else {
+            batch.into_iter().partition(|ticket| ticket.open.is_some())
+        };
         let solos = futures::future::join_all(solo.into_iter().map(|ticket| self.commit_solo(ticket)));
         tokio::join!(self.commit_group(group), solos);
     }
@@ -70,10 +74,10 @@ impl Shared {
                     self.relay.forget(message.row);
                     Settled::Duplicate
                 }
-                Some(Ok(Verdict::Conflict)) => Settled::Back(Why::Conflict, delivery, weight),
-                Some(Ok(Verdict::IdReused)) => Settled::Back(Why::IdReused, delivery, weight),
-                Some(Ok(Verdict::KeyConflict)) => Settled::Back(Why::KeyConflict, delivery, weight),
-                Some(Err(why)) => Settled::Back(Why::Refused(why), delivery, weight),
+                Some(Ok(Verdict::Conflict)) => Settled::back(Why::Conflict, delivery, weight),
+                Some(Ok(Verdict::IdReused)) => Settled::back(Why::IdReused, delivery, weight),
+                Some(Ok(Verdict::KeyConflict)) => Settled::back(Why::KeyConflict, delivery, weight),
+                Some(Err(why)) => Settled::back(Why::Refused(why), delivery, weight),
                 None => Settled::Dropped,
             };
             settled.push((then, done));
@@ -161,9 +165,9 @@ impl Shared {
                 self.relay.forget(finished.row);
                 Settled::Duplicate
             }
-            Ok(Verdict::Conflict) => Settled::Back(Why::Conflict, delivery, weight),
-            Ok(Verdict::IdReused) => Settled::Back(Why::IdReused, delivery, weight),
-            Ok(Verdict::KeyConflict) => Settled::Back(Why::KeyConflict, delivery, weight),
+            Ok(Verdict::Conflict) => Settled::back(Why::Conflict, delivery, weight),
+            Ok(Verdict::IdReused) => Settled::back(Why::IdReused, delivery, weight),
+            Ok(Verdict::KeyConflict) => Settled::back(Why::KeyConflict, delivery, weight),
             // The author's statements are in it and cannot be repeated from here: the delivery comes again, and the inbox row
             // tells whether this commit was made.
             Err(error) if error.is_transient() => {
@@ -171,7 +175,7 @@ impl Shared {
                 self.relay.look_again(&finished.effects.outbox);
                 Settled::Dropped
             }
-            Err(error) => Settled::Back(Why::Refused(error.to_string()), delivery, weight),
+            Err(error) => Settled::back(Why::Refused(error.to_string()), delivery, weight),
         };
         then(settled);
     }

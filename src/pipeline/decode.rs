@@ -73,7 +73,18 @@ impl Pipeline {
         let operation = envelope.idempotency_key.as_ref().map(|_| operation_hash(&envelope));
         let row = delivery.row;
         let redelivered = delivery.suspect;
-        Ok(Work { envelope, runner, key_time, payload_hash, operation, suspect, redelivered, begun: 0, claimed: false, row })
+        Ok(Work {
+            envelope,
+            runner,
+            key_time,
+            payload_hash,
+            operation,
+            suspect,
+            redelivered,
+            begun: 0,
+            claimed: false,
+            row,
+        })
     }
 
     /// The handler's name, or the type's where there is none.
