@@ -5,11 +5,8 @@ mod broker;
 
 use broker::Broker;
 use pitcrew::{
-    Command, Context, Envelope, Handler, Handlers, Message, Running, Worker,
-    config::Config,
-    message::wire::Raw,
-    store::memory::MemoryStore,
-    testing::poll_pause,
+    Command, Context, Envelope, Handler, Handlers, Message, Running, Worker, config::Config, message::wire::Raw,
+    store::memory::MemoryStore, testing::poll_pause,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
