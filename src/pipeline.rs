@@ -21,7 +21,7 @@ use crate::{
     config::RetryPolicy,
     context::Effects,
     fault::{self, Point},
-    handler::Registered,
+    handler::{External, Registered},
     lanes::{Lanes, Place},
     message::KeyTime,
     route::Router,
@@ -81,8 +81,17 @@ pub(crate) struct Runner {
     pub(crate) cap: Option<Arc<Semaphore>>,
     /// Look into the inbox before every message, not only before what may have been begun.
     pub(crate) always_dedup: bool,
+    /// What it calls outside the database.
+    pub(crate) external: Option<External>,
     /// When this consumer was first seen by this database.
     pub(crate) first_seen: DateTime<Utc>,
+}
+
+impl Runner {
+    /// Whether a run that did not end may not be followed by another one.
+    fn in_doubt_is_dead(&self) -> bool {
+        self.external.is_some_and(|external| external.in_doubt_is_dead)
+    }
 }
 
 /// One subscription at work.
@@ -126,6 +135,11 @@ impl Work {
     fn key(&self) -> InboxKey {
         let Envelope { source, id, .. } = &*self.envelope;
         InboxKey { consumer: self.consumer().clone(), source: source.clone(), id: id.clone() }
+    }
+
+    /// Whether it is written down that it begins: after a first delivery, and whatever acts outside the database.
+    fn is_counted(&self) -> bool {
+        self.redelivered || self.runner.external.is_some()
     }
 }
 

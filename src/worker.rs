@@ -3,6 +3,7 @@
 mod open;
 mod upkeep;
 
+pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
 
 use crate::{
@@ -43,6 +44,7 @@ pub struct Worker {
     config: Config,
     handlers: Handlers,
     only_channels: Vec<String>,
+    patience: Duration,
 }
 
 /// A worker at work. Dropped without [`shutdown`](Running::shutdown) it goes on until its runtime ends.
@@ -70,7 +72,7 @@ impl std::fmt::Debug for Running {
 impl Worker {
     /// A worker of these handlers.
     pub fn new(config: Config, handlers: Handlers) -> Self {
-        Self { config, handlers, only_channels: Vec::new() }
+        Self { config, handlers, only_channels: Vec::new(), patience: Duration::ZERO }
     }
 
     /// Works these channels only.
@@ -79,12 +81,18 @@ impl Worker {
         self
     }
 
+    /// Waits so long for a broker that does not answer yet. Without it a start fails at once.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Checks everything and begins to work. All refusals of the set-up at once.
     ///
     /// # Errors
     /// Config, handlers, store or transport cannot keep the promises; each line says what to do.
     pub async fn start(self, store: Arc<dyn Store>, transport: Arc<dyn Transport>) -> anyhow::Result<Running> {
-        let Self { config, handlers, only_channels } = self;
+        let Self { config, handlers, only_channels, patience } = self;
         let contract = handlers.contract();
         let mut topology = plan(&handlers, &config)?;
         narrow(&mut topology, &only_channels)?;
@@ -113,7 +121,7 @@ impl Worker {
         let first_seen = first_seen(&*store, &registry, now).await?;
 
         let endpoints = topology.endpoints(&config);
-        transport.declare(&endpoints).await.context("preparing the broker")?;
+        patiently(patience, async || transport.declare(&endpoints).await.context("preparing the broker")).await?;
         let subscriptions = endpoints.subscriptions;
         let router = Arc::new(topology.router(&contract, &config, transport.promises()));
         let (relay_stop, give_up, stop) =
@@ -294,7 +302,8 @@ fn pipeline(
         let runner = Runner {
             deadline: section.deadline.unwrap_or(channel.deadline),
             cap: section.concurrency.map(|cap| Arc::new(Semaphore::new(cap))),
-            always_dedup: section.dedup == Dedup::Always,
+            always_dedup: section.dedup == Dedup::Always || registered.external.is_some(),
+            external: registered.external,
             first_seen: first_seen.get(&registered.consumer).copied().unwrap_or_default(),
             registered,
         };

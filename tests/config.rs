@@ -713,15 +713,18 @@ mod generated {
     fn worker() -> impl Strategy<Value = WorkerConfig> {
         let count = || 0_usize..=1_000_000;
         let size = || any::<u32>().prop_map(|bytes| bytes as usize);
-        (a_duration(), a_duration(), size(), count(), size(), count(), count()).prop_map(
-            |(drain_timeout, ack_timeout, payload_limit, finished, in_flight_bytes, commits, batch)| WorkerConfig {
-                drain_timeout,
-                ack_timeout,
-                payload_limit,
-                finished,
-                in_flight_bytes,
-                commits,
-                batch,
+        (a_duration(), a_duration(), a_duration(), size(), count(), size(), count(), count()).prop_map(
+            |(start_timeout, drain_timeout, ack_timeout, payload_limit, finished, in_flight_bytes, commits, batch)| {
+                WorkerConfig {
+                    start_timeout,
+                    drain_timeout,
+                    ack_timeout,
+                    payload_limit,
+                    finished,
+                    in_flight_bytes,
+                    commits,
+                    batch,
+                }
             },
         )
     }

@@ -126,6 +126,9 @@ impl Default for Retention {
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerConfig {
+    /// How long `run` waits for a store or a broker that does not answer yet; zero: it gives up at once.
+    #[serde(with = "units::duration")]
+    pub start_timeout: Duration,
     /// How long a shutdown waits for handlers that still run.
     #[serde(with = "units::duration")]
     pub drain_timeout: Duration,
@@ -152,6 +155,7 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         WorkerConfig {
+            start_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(25),
             ack_timeout: HOUR / 2,
             payload_limit: 1_000_000,

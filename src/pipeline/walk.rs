@@ -69,7 +69,7 @@ impl Pipeline {
         let Some(handled) = self.handle(work).instrument(span).await else {
             drop(pass);
             warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
-            return Box::pin(self.unclaim(work)).await;
+            return Box::pin(self.unclaim_run(work)).await;
         };
         // The slot is free; the commit has a budget of its own.
         let alone = pass.end();
@@ -98,12 +98,12 @@ impl Pipeline {
         let (why, delivery, weight) = match settled {
             Settled::Stored | Settled::Duplicate => return,
             // The store lost it; its worker lives.
-            Settled::Dropped => return self.unclaim(&run.work).await,
+            Settled::Dropped => return self.unclaim_run(&run.work).await,
             Settled::Back(back) => *back,
         };
         match why {
             // What lost a race for a document may have lost it to its own commit, whose answer was lost.
-            Why::Conflict if run.nth < RERUNS => {
+            Why::Conflict if run.nth < RERUNS && !run.work.runner.in_doubt_is_dead() => {
                 drop(alone); // it is admitted anew
                 let again = Run { nth: run.nth + 1, ask: true, ..run };
                 self.run(again, delivery, weight).await;
@@ -119,6 +119,13 @@ impl Pipeline {
     async fn unclaim(&self, work: &Work) {
         if work.claimed {
             let _ = self.shared.store.unclaim(&[work.key()]).await;
+        }
+    }
+
+    /// The same for a run that began: where another one may not follow, its mark stays.
+    async fn unclaim_run(&self, work: &Work) {
+        if !work.runner.in_doubt_is_dead() {
+            self.unclaim(work).await;
         }
     }
 }

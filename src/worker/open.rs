@@ -3,14 +3,15 @@
 #[cfg(feature = "rabbitmq")]
 use crate::transport::rabbitmq;
 use crate::{
+    clock,
     config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
     store::{
-        Store,
+        Store, StoreError,
         memory::MemoryStore,
         postgres::{self, PostgresStore},
         sqlite::{SqliteStore, WorkerLock},
     },
-    transport::{Transport, embedded::Embedded},
+    transport::{Transport, TransportError, embedded::Embedded},
 };
 #[cfg(feature = "kafka")]
 use crate::{
@@ -18,7 +19,8 @@ use crate::{
     transport::kafka::{self, Kafka},
 };
 use anyhow::Context as _;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tracing::warn;
 
 /// A store, with the right to be the one worker on it where there can be only one.
 #[derive(Clone)]
@@ -57,6 +59,37 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
             Opened { store: Arc::new(PostgresStore::connect(url.expose(), options).await?), lock: None }
         }
     })
+}
+
+/// Asks again, with growing pauses, while what is asked for does not answer: whoever starts everything at once need not start it in
+/// order. A set-up that is wrong is not waited for.
+///
+/// # Errors
+/// The last answer, once `limit` is over.
+pub(crate) async fn patiently<T>(
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let began = clock::instant();
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() || !is_away(&error) {
+            return Err(error);
+        }
+        warn!(error = %format!("{error:#}"), for_at_most_s = left.as_secs(), "not there yet; this start waits");
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(Duration::from_secs(4));
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TransportError::Away(_)))
+        || error.downcast_ref().is_some_and(StoreError::is_transient)
 }
 
 /// Opens the default transport of `config`. No connection is made yet.
