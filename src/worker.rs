@@ -33,10 +33,7 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
-use tokio::{
-    sync::{RwLock, Semaphore},
-    task::JoinHandle,
-};
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -159,7 +156,7 @@ impl Worker {
             payload_limit: config.worker.payload_limit,
             inbox_retention: config.store.retention.inbox,
             ack_timeout: config.worker.ack_timeout,
-            solo: RwLock::new(()),
+            solo: Arc::default(),
             stop,
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
@@ -375,6 +372,7 @@ fn pipeline(
         outside: AtomicUsize::new(0),
         room: Arc::new(InFlight::new(room)),
         lanes: Arc::new(Lanes::default()),
+        walks: TaskTracker::new(),
         subscription,
         runners,
         shared,

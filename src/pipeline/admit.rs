@@ -12,7 +12,7 @@ use crate::{
     store::{AttemptKind, Fate, Finished, InboxKey, Reason, Seen},
 };
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::{OwnedRwLockWriteGuard, OwnedSemaphorePermit, RwLockReadGuard, SemaphorePermit};
 
 /// Begun so often without an end, a message runs alone in its process.
 const ALONE_AT: u32 = 3;
@@ -31,15 +31,15 @@ pub(super) enum Admission<'a> {
 /// The handler's slot, the cap of its kind, its place behind the gate, and whether it runs alone.
 pub(super) struct Pass<'a> {
     _entry: Entry,
-    _slot: Option<OwnedSemaphorePermit>,
+    _slot: Option<SemaphorePermit<'a>>,
     _cap: Option<OwnedSemaphorePermit>,
     _beside: Option<RwLockReadGuard<'a, ()>>,
-    alone: Option<RwLockWriteGuard<'a, ()>>,
+    alone: Option<OwnedRwLockWriteGuard<()>>,
 }
 
-impl<'a> Pass<'a> {
+impl Pass<'_> {
     /// The handler has ended; what is left is the right to be alone, if it was.
-    pub(super) fn end(self) -> Option<RwLockWriteGuard<'a, ()>> {
+    pub(super) fn end(self) -> Option<OwnedRwLockWriteGuard<()>> {
         self.alone
     }
 }
@@ -50,7 +50,7 @@ impl Pipeline {
     pub(super) async fn look_up(&self, arrivals: &mut [Arrival]) -> bool {
         let wanted = |work: &Work| work.suspect || work.runner.always_dedup;
         let keys: Vec<InboxKey> =
-            arrivals.iter().filter_map(|a| a.work.as_ref().ok()).filter(|w| wanted(w)).map(|w| w.key.clone()).collect();
+            arrivals.iter().filter_map(|a| a.work.as_ref().ok()).filter(|w| wanted(w)).map(Work::key).collect();
         if keys.is_empty() {
             return true;
         }
@@ -135,14 +135,14 @@ impl Pipeline {
                 Some(cap) => cap.clone().acquire_owned().await.ok(),
                 None => None,
             };
-            let slot = self.slots.clone().acquire_owned().await.ok();
+            let slot = self.slots.acquire().await.ok();
             // The gate may have closed meanwhile.
             if work.runner.gate.still_lets(&entry) {
                 break (entry, cap, slot);
             }
         };
         let (beside, alone) = if died == ALONE_AT {
-            (None, Some(self.shared.solo.write().await))
+            (None, Some(self.shared.solo.clone().write_owned().await))
         } else {
             (Some(self.shared.solo.read().await), None)
         };
@@ -174,14 +174,14 @@ impl Pipeline {
     }
 
     async fn seen_now(&self, work: &Work) -> Option<Finished> {
-        let seen = self.seen(std::slice::from_ref(&work.key)).await?;
+        let seen = self.seen(&[work.key()]).await?;
         seen.into_iter().next().flatten().and_then(|seen| self.judge(work, &seen))
     }
 
     /// Older than the inbox remembers is dangerous only if this consumer existed then. A replay was decided by a person.
     fn too_old(&self, work: &Work) -> Option<Finished> {
         let Runner { first_seen, .. } = *work.runner;
-        let KeyTime::At(made) = work.key.key_time() else { return None };
+        let KeyTime::At(made) = work.key_time else { return None };
         let age = clock::between(made, clock::now());
         let dangerous = age > self.shared.inbox_retention && first_seen < made;
         if !dangerous || !self.policy.too_old_is_dead || work.envelope.hop.attempt > 1 {
@@ -199,9 +199,9 @@ impl Pipeline {
             return; // a re-run of the same delivery
         }
         work.claimed = true; // before the await: dropped there, nobody knows whether the mark was written
-        let key = std::slice::from_ref(&work.key);
+        let key = [work.key()];
         let mut backoff = Backoff::new(&self.shared.committer.absence);
-        while let Err(error) = self.shared.store.claim(key, self.shared.worker, clock::now()).await {
+        while let Err(error) = self.shared.store.claim(&key, self.shared.worker, clock::now()).await {
             // Elsewhere the mark is a safety net; here nothing may begin without it. Whoever waits for `stop` beside this ends it.
             if work.runner.external.is_none() || !backoff.away(&error, &self.shared.stop).await {
                 break;

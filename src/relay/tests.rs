@@ -8,6 +8,7 @@ use crate::{
     transport::{Consumer, Depth, Endpoints, Promises, PublishError, Published, Subscription, TransportError},
 };
 use async_trait::async_trait;
+use std::collections::HashSet;
 
 /// What a destination says to a row, given how often it has seen it.
 type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;

@@ -25,7 +25,7 @@ pub(super) async fn attempts_are_kept_in_order(on: Subject) {
             }
         });
         on.store(&message).await;
-        expected.extend(message.attempt.map(|attempt| (CONSUMER.to_owned(), attempt)));
+        expected.extend(message.attempt.map(|attempt| (CONSUMER.to_owned(), *attempt)));
         envelope = copy_of(&envelope);
     }
     on.store(&retry(&command())).await;
@@ -36,7 +36,7 @@ pub(super) async fn history_finds_everything_of_an_id(on: Subject) {
     let envelope = command();
     let twin = dead(&envelope).with(|m| {
         m.consumer = "analytics".into();
-        m.letter = Some(letter(m));
+        m.letter = Some(letter(m).into());
     });
     let first = retry(&envelope).with(|m| m.effects.outbox.push(event(&envelope)));
     let follower = done(&command().with(|e| e.causation_id = Some(envelope.id.clone())));
