@@ -22,7 +22,7 @@ const KNOWN: u32 = 1;
 
 async fn worker(simulator: &Simulator) -> TestWorker {
     let mut config = Config::default();
-    let section = json!({ "url": simulator.url(), "name": "acme", "api_key": "s3cret", "read_timeout": "500ms" });
+    let section = json!({ "url": simulator.url(), "name": "acme", "api_key": "s3cret" });
     config.handlers.insert(FetchVehicleHistory::TYPE.into(), serde_json::from_value(section).unwrap());
     let first = Duration::from_millis(10);
     let retry = RetryPolicy { first, max: Duration::from_millis(20), tiers: vec![first], ..RetryPolicy::default() };
@@ -233,13 +233,15 @@ async fn a_provider_that_is_away_is_left_alone_by_all_messages() {
             pitcrew::testing::poll_pause().await;
         }
         simulator.always(None);
+        simulator.calls()
     };
-    let (outcomes, ()) = tokio::join!(all, recovery);
+    let (outcomes, in_vain) = tokio::join!(all, recovery);
     let counted = outcomes.iter().filter_map(|o| o.attempt.as_ref()).filter(|a| a.kind == AttemptKind::Failure).count();
     assert!(counted <= 10, "{counted} attempts counted");
     worker.idle().await;
     assert_eq!(worker.letters().await.len(), 0);
-    assert!(simulator.calls() <= 100 + 64 + 11, "{} calls", simulator.calls());
+    // What ran when it opened, and a probe or two; the exact account is kept in paused time, by tests/storm.rs of the runtime.
+    assert!(in_vain <= 64 + 11 + 3, "{in_vain} calls");
     assert!(simulator.most_at_once() <= 64);
 }
 
@@ -299,7 +301,7 @@ async fn a_redirect_is_not_followed_and_a_page_is_no_fact() {
     });
     let mut told = Vec::new();
     for _ in answers {
-        let asked = ask(json!({ "url": url, "read_timeout": "300ms", "api_key": "s3cret" })).await;
+        let asked = ask(json!({ "url": url, "api_key": "s3cret" })).await;
         told.push(asked.unwrap_err().to_string());
     }
     assert!(told[0].contains("refused with 302"), "{told:?}");
