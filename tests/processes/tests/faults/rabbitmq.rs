@@ -248,8 +248,8 @@ async fn a_long_job_costs_the_short_ones_behind_it_next_to_nothing(variable: &st
         let first = round * 100_000;
         without.push(run(first, done).await);
         done += SHORT as usize;
-        // Whoever waited for it would take twice as long.
-        let (long, takes) = (first + 50_000, without[0] * 2);
+        // Whoever waited for it would take five times as long.
+        let (long, takes) = (first + 50_000, without[0] * 4);
         shop.send(slow(long..long + 1, takes)).await;
         with.push(run(first + 20_000, done).await);
         done += SHORT as usize + 1;
@@ -260,7 +260,7 @@ async fn a_long_job_costs_the_short_ones_behind_it_next_to_nothing(variable: &st
     let least = |runs: &[Duration]| runs.iter().min().expect("two runs").as_secs_f64();
     let cost = least(&with) / least(&without) - 1.0;
     println!("{variable}: {SHORT} in {without:?}, behind a long job {with:?}: it costs {:.1} %", cost * 100.0);
-    assert!(cost < 0.5, "more than the noise of a busy machine: {cost}");
+    assert!(cost < 1.0, "more than the noise of a busy machine: {cost}");
     worker.stop().await;
     scene.close().await;
 }
