@@ -61,7 +61,8 @@ pub enum PublishError {
 pub struct Sending {
     /// The row.
     pub row: OutboxRow,
-    /// It may have been published or begun before (taken over from a lost worker).
+    /// It may have been published or begun before (taken over from a lost worker, or a publish of unknown outcome): its delivery
+    /// must be [`suspect`](Delivery::suspect), in whatever process it comes.
     pub begun: bool,
 }
 

@@ -17,13 +17,13 @@ Examples:
   {bin} topology apply --broker amqp://operator:secret@mq/cars
 
 Then workers may run with `declare = false`, as a user who may make nothing.
-How deep `plan` looks depends on the broker; its last line says it. RabbitMQ shows
-bindings, policies and strays by its management API only: `management` in
-[transport.default].")]
+The last line of `plan` says how deep it could look. RabbitMQ shows bindings,
+policies and strays by its management API only: see `management` in the
+configuration. Strays stay where they are, above all a queue with messages.")]
 pub(super) enum Topology {
     /// Say what is there, what would be made and what is in the way; changes nothing
     Plan,
-    /// Make what is missing; never changes or deletes what is there, wanted or not
+    /// Make what is missing; never changes or deletes what is there
     Apply,
 }
 

@@ -167,6 +167,13 @@ impl Lane {
         batch
     }
 
+    /// It may have been published: the next time says so.
+    fn doubt(&self, row: Uuid) {
+        if let Some(sending) = self.lock().queue.iter_mut().find(|sending| sending.row.seq == row) {
+            sending.begun = true;
+        }
+    }
+
     /// These were refused for what they are, not for where they go: the others pass them.
     fn set_aside(&self, rows: &[Uuid]) {
         let mut state = self.lock();
@@ -307,6 +314,9 @@ async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Br
             Ok(Published::Confirmed) => drop(confirmed.insert(sending.row.seq)),
             Ok(Published::Kept) => drop(kept.insert(sending.row.seq)),
             Err(error) => {
+                if let PublishError::Unknown(_) = error {
+                    lane.doubt(sending.row.seq);
+                }
                 let buried = refused(relay, lane, sending, &error).await;
                 match error {
                     _ if buried => drop(confirmed.insert(sending.row.seq)),

@@ -232,6 +232,21 @@ async fn what_a_lost_worker_may_have_begun_is_suspect_though_it_does_not_fit_int
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_published_is_suspect_the_next_time() {
+    let bed = Bed::make(4, |_, times| match times {
+        1 => Err(PublishError::Refused("the queue is full".into())),
+        2 => Err(PublishError::Unknown("no confirm".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    let rows = rows(1);
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.seen().len() >= 2).await;
+    assert!(bed.broker.begun.lock().unwrap().is_empty(), "a refusal leaves no doubt");
+    bed.until(|bed| bed.seen().len() >= 3).await;
+    assert!(bed.broker.begun.lock().unwrap().contains(&rows[0].seq));
+}
+
 fn of_type(ty: &str, key: &str) -> OutboxRow {
     let mut envelope = Envelope::new(ty, "/test", "{}");
     envelope.subject = Some(key.to_owned());

@@ -4,7 +4,7 @@
 use crate::transport::kafka::Kafka;
 use crate::{
     clock,
-    config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
+    config::{BrokerUrl, Config, Name, StoreUrl},
     store::{
         Store, StoreError,
         memory::MemoryStore,
@@ -15,7 +15,7 @@ use crate::{
 };
 #[cfg(feature = "rabbitmq")]
 use crate::{
-    config::{Hidden, TransportConfig},
+    config::{ChannelConfig, Hidden, TransportConfig},
     transport::rabbitmq,
 };
 use anyhow::Context as _;

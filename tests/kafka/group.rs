@@ -10,17 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Whoever does not poll for so long is taken for stuck. The client wants it to be at least a session.
+const POLL: Duration = SESSION.saturating_add(Duration::from_secs(1));
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_is_slower_than_a_session_costs_nobody_his_partition() {
+async fn a_handler_that_outlasts_session_and_poll_interval_costs_nobody_his_partition() {
     let Some(bed) = Bed::new() else { return };
-    let (one, two) = (bed.connect(bed.options()).await, bed.connect(bed.options()).await);
+    let options = || Options { max_poll_interval: POLL, ..bed.options() };
+    let (one, two) = (bed.connect(options()).await, bed.connect(options()).await);
     bed.send(&one, 20, 10).await;
     let mut slow = one.subscribe(&bed.queue).await.unwrap();
     let held = take(&mut *slow, 20).await;
     // It might take over the one partition there is, if anybody lost it.
     let mut idle = two.subscribe(&bed.queue).await.unwrap();
     let began = Instant::now();
-    while began.elapsed() < SESSION + Duration::from_secs(2) {
+    while began.elapsed() < POLL + Duration::from_secs(2) {
         pitcrew::testing::poll_pause().await;
     }
     is_quiet(&mut *idle).await;
@@ -78,6 +82,31 @@ async fn what_runs_when_partitions_move_may_end_and_what_outlives_the_drain_come
         received.unwrap().into_iter().for_each(|delivery| all |= hear(delivery));
     }
     tokio::join!(one.close(), two.close());
+}
+
+/// A worker that is told to end receives nothing more and waits for what runs: the member stays in its group until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_after_a_wait_that_outlasts_the_poll_interval_is_committed() {
+    let Some(bed) = Bed::new() else { return };
+    let options = || Options { max_poll_interval: POLL, ..bed.options() };
+    let (one, two) = (bed.connect(options()).await, bed.connect(options()).await);
+    bed.send(&one, 3, 10).await;
+    let mut ending = one.subscribe(&bed.queue).await.unwrap();
+    let held = take(&mut *ending, 3).await;
+    drop(ending);
+    let began = Instant::now();
+    while began.elapsed() < POLL + Duration::from_secs(2) {
+        pitcrew::testing::poll_pause().await;
+    }
+    held.into_iter().for_each(ack);
+    one.close().await;
+    bed.send(&two, 1, 10).await;
+    let mut next = two.subscribe(&bed.queue).await.unwrap();
+    let came = take(&mut *next, 1).await;
+    assert!(!came[0].suspect, "those that were held come again");
+    came.into_iter().for_each(ack);
+    is_quiet(&mut *next).await;
+    two.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

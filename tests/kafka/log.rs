@@ -174,6 +174,32 @@ async fn records_that_are_deleted_under_a_worker_are_told_and_counted() {
     transport.close().await;
 }
 
+/// As many new records as the group had committed of the old ones: an old offset in the new log would pass over all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
+    let Some(bed) = Bed::new() else { return };
+    let (admin, options) = (bed.admin(), AdminOptions::new());
+    let transport = bed.connect(bed.options()).await;
+    let mut consumer = transport.subscribe(&bed.queue).await.unwrap();
+    bed.send(&transport, 50, 10).await;
+    work(&mut *consumer, 50).await;
+    // The commit of these is still to come.
+    admin.delete_topics(&[&bed.queue.channel], &options).await.unwrap()[0].as_ref().unwrap();
+    let error = end(&mut *consumer).await;
+    assert!(matches!(&error, TransportError::Away(why) if why.contains("the topic is gone")), "{error:?}");
+    drop(consumer);
+    transport.close().await;
+
+    let again = bed.connect(bed.options()).await;
+    bed.send(&again, 50, 10).await;
+    let mut consumer = again.subscribe(&bed.queue).await.unwrap();
+    work(&mut *consumer, 50).await;
+    is_quiet(&mut *consumer).await;
+    assert_eq!(again.lost_records(), 0, "nothing of this log is lost");
+    bed.commits(50).await;
+    again.close().await;
+}
+
 /// The offset of what came after so many, if so many were lost.
 fn delivery_offset(came: usize, lost: u64) -> u64 {
     came as u64 + lost

@@ -1,4 +1,4 @@
-//! The real worker binary on a real Kafka: processes come, go, are killed and stand still; the demo's auditor counts.
+//! `replay` of the real worker binary on a real Kafka: what was lost comes back, and nothing is done twice.
 
 use car_workers::demo::{
     account::{Account, Database, Sent, State},
@@ -14,7 +14,6 @@ use pitcrew::{
 use serde_json::{Value, json};
 use std::{
     fs::File,
-    os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
@@ -30,7 +29,6 @@ struct Shop {
     config: Config,
     database: Database,
     sent: Sent,
-    kills: u32,
 }
 
 impl Shop {
@@ -62,7 +60,7 @@ impl Shop {
         store.migrate().await.unwrap();
         store.close().await;
         let database = Database::open(&config).await.unwrap();
-        Some(Self { directory, config, database, sent: Sent::default(), kills: 0 })
+        Some(Self { directory, config, database, sent: Sent::default() })
     }
 
     /// Some more commands, every tenth of them twice.
@@ -91,15 +89,6 @@ impl Shop {
         Worker(command.current_dir(self.directory.path()).stderr(log).spawn().unwrap())
     }
 
-    /// So many have ended.
-    async fn ended(&self, count: usize) {
-        let until = Instant::now() + LIMIT;
-        while self.database.state(&self.sent).await.unwrap().ended < count {
-            assert!(Instant::now() < until, "{:?}; {}", self.database.state(&self.sent).await.unwrap(), self.tail());
-            pitcrew::testing::poll_pause().await;
-        }
-    }
-
     async fn until(&self, found: impl Fn(&Self, State) -> bool) {
         let until = Instant::now() + LIMIT;
         loop {
@@ -119,7 +108,7 @@ impl Shop {
         for worker in workers {
             self.stop(worker).await;
         }
-        let account = Account::take(&self.database, &self.sent, self.kills).await.unwrap();
+        let account = Account::take(&self.database, &self.sent, 0).await.unwrap();
         assert!(account.adds_up(), "{account:?}\n{}", self.tail());
         assert_eq!(account.effects, account.done, "{account:?}");
         if let Database::Postgres(pool, schema) = &self.database {
@@ -220,37 +209,6 @@ impl Drop for Worker {
 }
 
 #[tokio::test]
-async fn three_workers_that_are_restarted_one_by_one_lose_and_double_nothing() {
-    let Some(mut shop) = Shop::open().await else { return };
-    let mut workers = vec![shop.start(), shop.start(), shop.start()];
-    for _ in 0..3 {
-        shop.send().await;
-        shop.ended(shop.sent.len() - WAVE / 2).await; // in the midst of it
-        shop.stop(workers.remove(0)).await;
-        workers.push(shop.start());
-    }
-    shop.send().await;
-    shop.finish(workers).await;
-}
-
-#[tokio::test]
-async fn a_killed_workers_partitions_are_taken_over() {
-    let Some(mut shop) = Shop::open().await else { return };
-    let mut victim = shop.start();
-    shop.send().await;
-    shop.ended(WAVE / 4).await;
-    let neighbour = shop.start();
-    victim.signal("KILL");
-    assert_eq!(victim.ends().await.signal(), Some(9));
-    shop.kills += 1;
-    let killed = Instant::now();
-    shop.send().await;
-    shop.ended(shop.sent.len()).await;
-    assert!(killed.elapsed() < Duration::from_secs(40), "a session of 6 s ended {:?} after the kill", killed.elapsed());
-    shop.finish(vec![neighbour]).await;
-}
-
-#[tokio::test]
 async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     const LOST: usize = 12;
     let Some(mut shop) = Shop::open().await else { return };
@@ -299,25 +257,4 @@ async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     let worker = shop.start();
     shop.until(|_, state| state.notified >= notified + LOST).await;
     shop.finish(vec![worker]).await;
-}
-
-#[tokio::test]
-async fn a_worker_that_stood_still_for_longer_than_its_session_doubles_nothing() {
-    if std::env::var_os("PITCREW_ALL").is_none() {
-        eprintln!("skipped: takes long (PITCREW_ALL)");
-        return;
-    }
-    let Some(mut shop) = Shop::open().await else { return };
-    let (zombie, neighbour) = (shop.start(), shop.start());
-    shop.send().await;
-    shop.ended(WAVE / 4).await;
-    zombie.signal("STOP");
-    shop.send().await;
-    let stopped = Instant::now();
-    while stopped.elapsed() < Duration::from_secs(15) {
-        pitcrew::testing::poll_pause().await;
-    }
-    shop.send().await;
-    zombie.signal("CONT");
-    shop.finish(vec![zombie, neighbour]).await;
 }
