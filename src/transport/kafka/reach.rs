@@ -123,7 +123,8 @@ fn hopeless(heard: &Heard, options: &Options) -> Option<TransportError> {
     }
     let broken = heard.of(RDKafkaErrorCode::BrokerTransportFailure);
     // One that ended in the midst of it may be on its way down.
-    let untrusted = broken.filter(|said| said.contains("SSL handshake failed") && !said.contains("Disconnected"));
+    let tls = |said: &String| said.contains("SSL handshake failed") || said.contains("SSL routines");
+    let untrusted = broken.filter(|said| tls(said) && !said.contains("Disconnected"));
     if let Some(said) = heard.of(RDKafkaErrorCode::SSL).or(untrusted) {
         return unfit(format!("no TLS with the brokers (the transport's ca_file, client_cert and client_key): {said}"));
     }
