@@ -11,15 +11,15 @@ use crate::{
     },
     transport::{Transport, TransportError, embedded::Embedded},
 };
-#[cfg(feature = "kafka")]
-use crate::{
-    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
-    transport::kafka::{self, Kafka},
-};
 #[cfg(feature = "rabbitmq")]
 use crate::{
     config::{ChannelConfig, Hidden, TransportConfig},
     transport::rabbitmq,
+};
+#[cfg(feature = "kafka")]
+use crate::{
+    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
+    transport::kafka::{self, Kafka},
 };
 use anyhow::Context as _;
 use std::{sync::Arc, time::Duration};
