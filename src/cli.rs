@@ -5,6 +5,7 @@
 mod dead;
 mod explain;
 mod output;
+mod replay;
 mod run;
 mod send;
 mod setup;
@@ -98,6 +99,8 @@ enum Command {
     /// Look at dead letters; run them again or give them up
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Run old records of a log again
+    Replay(replay::Replay),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(setup::ConfigCommand),
@@ -173,6 +176,7 @@ impl App {
             Command::Send(send) => block_on(send.run(&globals, handlers)),
             Command::Explain(explain) => block_on(explain.run(&globals)),
             Command::Dead(dead) => block_on(dead.run(&globals, &handlers)),
+            Command::Replay(replay) => replay.run(&globals, handlers),
             Command::Config(config) => config.run(&globals, &handlers),
             Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),

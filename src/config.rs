@@ -34,7 +34,7 @@ pub use settings::{
     ChannelConfig, HandlerConfig, KafkaConfig, Retention, RetryPolicy, StoreConfig, TransportConfig, WorkerConfig,
 };
 pub use units::{format_duration, format_size, parse_duration, parse_size};
-pub use words::{Dedup, GroupProtocol, Guarantees, OnLost, Ordering, TooOld, TransportKind, Unrouted};
+pub use words::{Dedup, GroupProtocol, Guarantees, OnLost, Ordering, Sasl, TooOld, TransportKind, Unrouted};
 
 /// All settings of a service.
 ///

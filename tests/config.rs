@@ -314,7 +314,7 @@ fn the_environment_is_refused_by_the_name_of_the_variable() {
         environment PITCREW_A____B: a part of the name is empty; parts are divided by two underscores, as in PITCREW_STORE__URL
         environment PITCREW_HANDLERS__CAR_X__DEADLINE: no file has a section of handler `CAR_X`; write one, or the name itself, as in PITCREW_HANDLERS__car.GenerateRecommendationBrief__DEADLINE
         environment PITCREW_STORE__URL: PITCREW_STORE sets the same; remove one of them
-        environment PITCREW_BROKER: url in [transport.default] begins with `redis:` and cannot be used, expected embedded, amqp://user:password@host:5672, amqps://… or kafka://host:9092,host:9092
+        environment PITCREW_BROKER: url in [transport.default] begins with `redis:` and cannot be used, expected embedded, amqp://user:password@host:5672, amqps://…, kafka://host:9092,host:9092 or kafkas://…
         environment PITCREW_BROKR: unknown key `brokr`; did you mean `broker`?
         environment PITCREW_CHANNEL__A__DEADLINE: deadline in [channel.a] is 30, expected a duration: a whole number with one unit of ms, s, m, h or d, at most 36500d, for example "30s"
         environment PITCREW_CHANNEL__A__RETRY__TIERS: tiers[1] in [channel.a.retry] is "2x", expected a duration: a whole number with one unit of ms, s, m, h or d, at most 36500d, for example "1s"
@@ -551,6 +551,50 @@ fn a_login_is_given_once_and_a_certificate_comes_with_its_key() {
 }
 
 #[test]
+fn who_logs_in_to_kafka_and_how_is_checked() {
+    problems(
+        r#"
+        [transport.a]
+        url = "kafka://app@host"
+        kafka.sasl = "plain"
+        [transport.b]
+        url = "kafka://host"
+        password_file = "b"
+        [transport.c]
+        url = "kafka://host"
+        ca_file = "ca.pem"
+        [transport.d]
+        url = "kafka://app:secret@host,host"
+        kafka.sasl = "plain"
+        "#,
+        r#"
+        [transport.a] user: there is no password to it; set password_file, or the password in PITCREW_TRANSPORT__NAME__PASSWORD or the url
+        [transport.a.kafka] sasl: the password goes over the network as it is; write kafkas:// in url, or set it to "scram-sha-512"
+        [transport.b] user: there is a password, and nobody who logs in; set user, or name it in url
+        [transport.c] ca_file: url is kafka://, so nothing is encrypted and it has no effect; write kafkas://, or remove it
+        [transport.d.kafka] sasl: the password goes over the network as it is; write kafkas:// in url, or set it to "scram-sha-512"
+        "#,
+    );
+}
+
+#[test]
+#[cfg(not(feature = "kafka-tls"))]
+fn a_build_without_openssl_says_how_to_get_one() {
+    problems(
+        r#"
+        [transport.a]
+        url = "kafkas://host"
+        [transport.b]
+        url = "kafka://app:secret@host"
+        "#,
+        r#"
+        [transport.a] url: this build has no TLS for Kafka; build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        [transport.b] url: this build has no SCRAM for Kafka; build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        "#,
+    );
+}
+
+#[test]
 fn a_section_for_a_handler_that_is_not_there_is_a_problem() {
     let config = case().file("pitcrew.toml", "[handlers.\"car.Generat\"]\n[handlers.\"car.B\"]").loads();
     let found: Vec<_> = config.check_handlers(&["car.Generate", "car.B"]).iter().map(ToString::to_string).collect();
@@ -648,7 +692,7 @@ fn every_setting_of_the_reference_file_has_a_comment_above_it() {
 mod generated {
     use super::*;
     use pitcrew::config::{
-        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Secret, StoreConfig, TooOld,
+        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Sasl, Secret, StoreConfig, TooOld,
         TransportConfig, Unrouted, WorkerConfig,
     };
     use proptest::collection::{btree_map, vec};
@@ -724,10 +768,10 @@ mod generated {
 
     fn kafka() -> impl Strategy<Value = KafkaConfig> {
         let counts = (0_usize..=1_000_000, 0_usize..=1_000_000, 0_usize..=1_000_000);
-        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL));
+        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL), select(Sasl::ALL), "[a-z{}$-]{0,9}");
         (choices, counts, a_duration(), a_duration()).prop_map(
             |(
-                (group_protocol, on_lost),
+                (group_protocol, on_lost, sasl, group_instance_id),
                 (partitions, retry_partitions, replication),
                 topic_retention,
                 session_timeout,
@@ -740,6 +784,8 @@ mod generated {
                     group_protocol,
                     session_timeout,
                     on_lost,
+                    sasl,
+                    group_instance_id,
                 }
             },
         )
@@ -750,7 +796,7 @@ mod generated {
             Just(BrokerUrl::Embedded),
             "amqps?://([a-z]{1,5}(:[!-~]{0,8})?@)?[a-z.]{1,9}(:[0-9]{1,5})?(/[a-z%2f]{0,4})?"
                 .prop_map(|url| BrokerUrl::Amqp(Secret::new(url))),
-            "kafka://[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
+            "kafkas?://([a-z]{1,5}(:[!-~]{0,8})?@)?[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
         let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));

@@ -24,6 +24,8 @@ impl Worker {
         let schema = format!("t_{}", pitcrew::clock::uuid_v7().simple());
         let mut child = Command::new(env!("CARGO_BIN_EXE_car-worker"))
             .args(["run", "--store", url])
+            // What a worker makes at its start is nothing for the sources.
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
             .env("PITCREW_STORE__SCHEMA", schema)
             .env("PITCREW_WORKER__START_TIMEOUT", start_timeout)
             .stdout(Stdio::piped())

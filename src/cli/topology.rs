@@ -13,6 +13,7 @@ use serde_json::json;
 #[command(after_help = "\
 Examples:
   {bin} topology plan --broker amqp://app:secret@mq/cars
+  {bin} topology plan --broker kafka://host:9092
   {bin} topology apply --broker amqp://operator:secret@mq/cars
 
 Then workers may run with `declare = false`, as a user who may make nothing.

@@ -28,7 +28,7 @@ pub enum BrokerUrl {
     Embedded,
     /// `amqp://user:password@host:5672` or `amqps://…`
     Amqp(Secret),
-    /// `kafka://host:9092,host:9092`
+    /// `kafka://user:password@host:9092,host:9092` or `kafkas://…`
     Kafka(Secret),
 }
 
@@ -58,7 +58,7 @@ pub struct AddressError {
 
 const STORE: &str = "postgres://user:password@host/database, sqlite:path or memory:";
 const MANAGEMENT: &str = "http://host:15672 or https://host:15671, with user:password@ if it has a login of its own";
-const BROKER: &str = "embedded, amqp://user:password@host:5672, amqps://… or kafka://host:9092,host:9092";
+const BROKER: &str = "embedded, amqp://user:password@host:5672, amqps://…, kafka://host:9092,host:9092 or kafkas://…";
 
 impl AddressError {
     fn new(text: &str, expected: &'static str) -> Self {
@@ -99,8 +99,10 @@ impl FromStr for BrokerUrl {
         match address {
             None if text == "embedded" => Ok(BrokerUrl::Embedded),
             Some(("amqp" | "amqps", _, true)) => Ok(BrokerUrl::Amqp(Secret::new(text))),
-            Some(("kafka", hosts, true)) if hosts.split(',').all(|host| !host.trim().is_empty()) => {
-                Ok(BrokerUrl::Kafka(Secret::new(text)))
+            Some(("kafka" | "kafkas", rest, true)) => {
+                let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+                let all = hosts.split(',').all(|host| !host.trim().is_empty());
+                if all { Ok(BrokerUrl::Kafka(Secret::new(text))) } else { Err(AddressError::new(text, BROKER)) }
             }
             _ => Err(AddressError::new(text, BROKER)),
         }
@@ -129,6 +131,14 @@ impl StoreUrl {
 }
 
 impl BrokerUrl {
+    /// The text with its password, if it has one: for opening the connection and for nothing else.
+    pub(super) fn expose(&self) -> &str {
+        match self {
+            BrokerUrl::Embedded => "embedded",
+            BrokerUrl::Amqp(url) | BrokerUrl::Kafka(url) => url.expose(),
+        }
+    }
+
     /// The kind of transport that speaks to this address.
     pub fn kind(&self) -> TransportKind {
         match self {

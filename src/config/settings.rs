@@ -12,7 +12,7 @@ use super::address::{BrokerUrl, ManagementUrl, StoreUrl};
 use super::name::{self, Name};
 use super::secret::Hidden;
 use super::units::{self, Count, Span};
-use super::words::{Dedup, GroupProtocol, OnLost, Ordering, TooOld, TransportKind, Unrouted};
+use super::words::{Dedup, GroupProtocol, OnLost, Ordering, Sasl, TooOld, TransportKind, Unrouted};
 use super::{explain, secret};
 use crate::message::wire::Prefix;
 
@@ -95,6 +95,10 @@ pub struct KafkaConfig {
     pub session_timeout: Duration,
     /// What happens when records are gone that were never handled.
     pub on_lost: OnLost,
+    /// How a password is shown to the broker.
+    pub sasl: Sasl,
+    /// A static member's name, one a process; `${NAME}` in it is taken from the environment. Empty: no static member.
+    pub group_instance_id: String,
 }
 
 impl Default for KafkaConfig {
@@ -107,6 +111,8 @@ impl Default for KafkaConfig {
             group_protocol: GroupProtocol::Classic,
             session_timeout: Duration::from_secs(10),
             on_lost: OnLost::Continue,
+            sasl: Sasl::ScramSha512,
+            group_instance_id: String::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Opens what the config names.
 
+#[cfg(feature = "kafka")]
+use crate::transport::kafka::Kafka;
 use crate::{
     clock,
     config::{BrokerUrl, Config, Name, StoreUrl},
@@ -105,9 +107,7 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
         #[cfg(feature = "kafka")]
-        BrokerUrl::Kafka(url) => {
-            Ok(Arc::new(Kafka::new(kafka(config, transport.declare, &transport.kafka, url.expose()))))
-        }
+        BrokerUrl::Kafka(url) => Ok(Arc::new(Kafka::new(super::kafka::options(config, &transport, url.expose())?))),
         #[cfg(not(feature = "kafka"))]
         BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
         #[cfg(feature = "rabbitmq")]
@@ -150,32 +150,7 @@ fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabb
 
 /// The channels whose headers are written in another way than their transport does by itself.
 #[cfg(any(feature = "kafka", feature = "rabbitmq"))]
-fn prefixes(config: &Config) -> std::collections::HashMap<String, crate::message::wire::Prefix> {
+pub(super) fn prefixes(config: &Config) -> std::collections::HashMap<String, crate::message::wire::Prefix> {
     let named = config.channel.iter().filter_map(|(name, c)| Some((name.as_str().into(), c.attribute_prefix?)));
     named.collect()
-}
-
-#[cfg(feature = "kafka")]
-fn kafka(config: &Config, declare: bool, settings: &KafkaConfig, url: &str) -> kafka::Options {
-    let brokers = url.strip_prefix("kafka://").unwrap_or(url);
-    let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
-    kafka::Options {
-        declare,
-        partitions: settings.partitions,
-        retry_partitions: settings.retry_partitions,
-        replication: if replication == 0 { -1 } else { replication },
-        retention: settings.topic_retention,
-        protocol: match settings.group_protocol {
-            GroupProtocol::Classic => kafka::GroupProtocol::Classic,
-            GroupProtocol::Consumer => kafka::GroupProtocol::Consumer,
-        },
-        session_timeout: settings.session_timeout,
-        on_lost: match settings.on_lost {
-            OnLost::Continue => kafka::OnLost::Continue,
-            OnLost::Stop => kafka::OnLost::Stop,
-        },
-        warn_only: config.guarantees == Guarantees::Warn,
-        prefixes: prefixes(config),
-        ..kafka::Options::new(brokers)
-    }
 }

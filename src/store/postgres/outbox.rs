@@ -73,7 +73,7 @@ impl<'a> Columns<'a> {
         self.seq.push(row.seq);
         self.owner.push(owner.filter(|_| row.due.is_none()));
         self.due.push(row.due);
-        self.destination.push(row.destination.to_string());
+        self.destination.push(row.destination.parts().concat());
         self.purpose.push(row.purpose.word());
         self.id.push(&envelope.id);
         self.source.push(&envelope.source);

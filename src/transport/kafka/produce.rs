@@ -80,7 +80,7 @@ impl Producer {
             Err(error) => return vec![Err(error); rows.len()],
         };
         let prefix = self.prefix(destination);
-        let sends = rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, &sending.row, prefix));
+        let sends = rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, sending, prefix));
         let sent: Vec<_> = sends.collect();
         let mut answers = Vec::with_capacity(rows.len());
         for (sent, topic) in sent.into_iter().zip(&topics) {
@@ -228,7 +228,7 @@ impl Producer {
 fn send(
     client: &FutureProducer,
     topic: &str,
-    row: &OutboxRow,
+    Sending { row, begun }: &Sending,
     prefix: Prefix,
 ) -> Result<rdkafka::producer::DeliveryFuture, KafkaError> {
     if row.envelope.data.len() > MAX_BYTES {
@@ -236,7 +236,7 @@ fn send(
     }
     let key = record::key(&row.envelope);
     let record =
-        FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope, prefix));
+        FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope, prefix, *begun));
     let record = match &key {
         Some(key) => record.key(key.as_bytes()),
         None => record,

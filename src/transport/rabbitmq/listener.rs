@@ -176,8 +176,9 @@ async fn consume(channel: Channel, queue: Arc<str>, prefetch: u16) -> Result<lap
 fn delivery(message: Message, life: Arc<Life>, dead: bool) -> Delivery {
     let Message { delivery_tag, redelivered, properties, data, .. } = message;
     let burial = dead.then(|| convert::burial(&properties)).flatten();
-    let content = Content::Raw(Arc::new(convert::raw(&properties, data)));
-    let mut delivery = Delivery::new(content, redelivered, None, life, delivery_tag);
+    let raw = convert::raw(&properties, data);
+    let suspect = redelivered || raw.is_again();
+    let mut delivery = Delivery::new(Content::Raw(Arc::new(raw)), suspect, None, life, delivery_tag);
     delivery.buried = burial;
     delivery
 }

@@ -155,7 +155,7 @@ async fn send(
         return Err(PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())));
     }
     let too_large = || PublishError::Permanent("its headers are larger than a frame".into());
-    let properties = convert::properties(envelope, prefix).ok_or_else(too_large)?;
+    let properties = convert::properties(envelope, prefix, sending.begun).ok_or_else(too_large)?;
     let name = |text: String| {
         ShortString::try_new(text).map_err(|error| PublishError::Permanent(format!("its route: {error}")))
     };
