@@ -18,11 +18,6 @@ use crate::{
     config::{ChannelConfig, Hidden, TransportConfig},
     transport::rabbitmq,
 };
-#[cfg(feature = "kafka")]
-use crate::{
-    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
-    transport::kafka::{self, Kafka},
-};
 use anyhow::Context as _;
 use std::{sync::Arc, time::Duration};
 use tracing::warn;
