@@ -84,6 +84,20 @@ pub(crate) async fn cell(database: &Database, broker: &Broker, size: Size, repor
     Ok(())
 }
 
+/// The worker's arm alone.
+pub(crate) async fn worker_alone(
+    database: &Database,
+    broker: &Broker,
+    size: Size,
+    report: &Report,
+) -> anyhow::Result<()> {
+    report.cell(broker.kind.name(), "the worker's arm of `effect` alone");
+    for round in 1..=size.rounds {
+        report.arm(round, "worker", worker(database, broker, size.messages, Doing::Saves).await?);
+    }
+    Ok(())
+}
+
 /// Times an arm from the moment at which it has `begun` until `done` returns.
 async fn timed(
     broker: &Broker,
@@ -182,6 +196,8 @@ async fn bare(broker: &Broker, n: usize) -> anyhow::Result<Measured> {
         measured = timed(broker, None, &begun, n, done) => measured?,
         ended = &mut arm => bail!("the bare client has ended: {ended:?}"),
     };
+    // What the client has sent the broker has not read yet: a channel that is closed now would take acks with it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     stop.cancel();
     arm.await??;
     ensure!(seen.load(Relaxed) == n, "the bare client has seen {} of {n}", seen.load(Relaxed));

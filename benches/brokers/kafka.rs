@@ -14,8 +14,10 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer, StreamConsumer},
+    error::KafkaError,
     message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer},
+    types::RDKafkaErrorCode,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -266,12 +268,20 @@ pub(crate) async fn bare(
 }
 
 async fn leave(consumer: Arc<StreamConsumer>) -> anyhow::Result<()> {
-    let leave = move || -> anyhow::Result<()> {
-        consumer.commit_consumer_state(CommitMode::Sync)?;
+    let leave = move || {
+        commit(&consumer)?;
         drop(consumer);
-        Ok(())
+        anyhow::Ok(())
     };
     tokio::task::spawn_blocking(leave).await?
+}
+
+/// What the client has not committed by itself.
+fn commit(consumer: &StreamConsumer) -> anyhow::Result<()> {
+    match consumer.commit_consumer_state(CommitMode::Sync) {
+        Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => Ok(()),
+        committed => Ok(committed?),
+    }
 }
 
 /// Waits until the group of the commands has so many members who agree.
@@ -323,7 +333,7 @@ impl Hands {
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         let close = move || {
             if let Some(received) = &self.received {
-                received.commit_consumer_state(CommitMode::Sync)?;
+                commit(received)?;
             }
             self.commands.producer.flush(PATIENCE)?;
             drop(self);

@@ -58,6 +58,7 @@ Cells (default: all of them):
   retry     how late the second attempts come, at a steady pace and when 10,000 fail together
   takeover  a worker is killed (Kafka: or stopped): how soon its neighbour does what it held
   memory    Kafka: what a worker process holds of records of 1 KB and of 1 MB with a long backlog
+  worker    the worker's arm of `effect` alone, for a profiler; only when it is named
 
 Options:
   --rounds N     every arm of `effect` and `idle` so many times, in turn; the verdict is the median [default: 3]
@@ -79,7 +80,8 @@ Examples:
 Each arm works in a schema and in queues or topics of its own and takes them away.";
 
 const BROKERS: [&str; 2] = ["rabbitmq", "kafka"];
-const CELLS: [&str; 5] = ["effect", "idle", "retry", "takeover", "memory"];
+const CELLS: [&str; 6] = ["effect", "idle", "retry", "takeover", "memory", WORKER];
+const WORKER: &str = "worker";
 
 fn main() -> ExitCode {
     if let [flag, life] = &arguments::given()[..]
@@ -120,6 +122,9 @@ async fn run(asked: Asked) -> anyhow::Result<usize> {
         }
         if wants("memory", &CELLS) && kind == Kind::Kafka {
             memory::cell(&database, &broker, &mut report).await?;
+        }
+        if words.iter().any(|word| word == WORKER) {
+            effect::worker_alone(&database, &broker, size, &report).await?;
         }
     }
     database.end().await?;
