@@ -40,6 +40,9 @@ use std::{
 };
 use tokio::sync::oneshot;
 
+/// Members hear of a change in their group with the answer to a heartbeat: the partitions of one that stops move so soon.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
 /// How long the end of the members, and then of the producer, may take.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -147,7 +150,7 @@ impl Options {
             GroupProtocol::Classic => config
                 .set("partition.assignment.strategy", "cooperative-sticky")
                 .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
-                .set("heartbeat.interval.ms", (self.session_timeout / 4).as_millis().to_string()),
+                .set("heartbeat.interval.ms", (self.session_timeout / 4).min(HEARTBEAT).as_millis().to_string()),
             GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
         };
         config
