@@ -5,6 +5,7 @@
 mod dead;
 mod explain;
 mod output;
+mod replay;
 mod run;
 mod send;
 mod setup;
@@ -98,6 +99,8 @@ enum Command {
     /// Look at dead letters; run them again or give them up
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Run old records of a log again
+    Replay(replay::Replay),
     /// Check or show the configuration
     #[command(subcommand)]
     Config(setup::ConfigCommand),
@@ -172,7 +175,8 @@ impl App {
             Command::Run(run) => run.run(&globals, handlers),
             Command::Send(send) => block_on(send.run(&globals, handlers)),
             Command::Explain(explain) => block_on(explain.run(&globals)),
-            Command::Dead(dead) => block_on(dead.run(&globals)),
+            Command::Dead(dead) => block_on(dead.run(&globals, &handlers)),
+            Command::Replay(replay) => replay.run(&globals, handlers),
             Command::Config(config) => config.run(&globals, &handlers),
             Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),
@@ -256,7 +260,8 @@ fn log_to_stderr(globals: &Globals, default: &str) {
         1 => "debug",
         _ => "trace",
     };
-    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=error"));
+    // What the RabbitMQ client calls errors (a queue that is not there yet) is an answer to us; what is one, we say ourselves.
+    let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=off"));
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

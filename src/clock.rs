@@ -3,7 +3,11 @@
 //! Wall time is for people and for keys, never for correctness: what must not depend on it (fences, order) does not.
 
 use chrono::{DateTime, Utc};
-use std::{cell::RefCell, sync::Mutex, time::Duration};
+use std::{
+    cell::RefCell,
+    sync::Mutex,
+    time::{Duration, SystemTime},
+};
 pub use tokio::time::Instant;
 use uuid::{ContextV7, Timestamp, Uuid};
 
@@ -20,11 +24,14 @@ static ORDER: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 /// The wall clock, cut to microseconds, which is what Postgres keeps.
 pub fn now() -> DateTime<Utc> {
-    let now = match VIRTUAL.with_borrow(|v| *v) {
-        Some((base, start)) => base + start.elapsed(),
-        None => Utc::now(),
-    };
-    to_micros(now)
+    i64::try_from(since_1970().as_micros()).ok().and_then(DateTime::from_timestamp_micros).unwrap_or_default()
+}
+
+fn since_1970() -> Duration {
+    match VIRTUAL.with_borrow(|v| *v) {
+        Some((base, start)) => between(DateTime::UNIX_EPOCH, base + start.elapsed()),
+        None => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+    }
 }
 
 /// Cut to microseconds: two databases and a broker must agree on what a time is.
@@ -40,20 +47,20 @@ pub fn instant() -> Instant {
 /// A UUIDv7 of now. Later calls of this process give greater IDs.
 pub fn uuid_v7() -> Uuid {
     if VIRTUAL.with_borrow(Option::is_some) {
-        return VIRTUAL_ORDER.with(|order| Uuid::new_v7(timestamp(order, now())));
+        return VIRTUAL_ORDER.with(|order| Uuid::new_v7(timestamp(order, since_1970())));
     }
     let order = ORDER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Uuid::new_v7(timestamp(&*order, now()))
+    Uuid::new_v7(timestamp(&*order, since_1970()))
 }
 
 /// A UUIDv7 whose time is `at`: the ID of a message that is due later. Outside the order of [`uuid_v7`], which must not
 /// follow it into the future.
 pub fn uuid_v7_at(at: DateTime<Utc>) -> Uuid {
-    Uuid::new_v7(timestamp(uuid::NoContext, at))
+    Uuid::new_v7(timestamp(uuid::NoContext, between(DateTime::UNIX_EPOCH, at)))
 }
 
-fn timestamp(order: impl uuid::ClockSequence<Output = impl Into<u128>>, at: DateTime<Utc>) -> Timestamp {
-    Timestamp::from_unix(order, u64::try_from(at.timestamp()).unwrap_or_default(), at.timestamp_subsec_nanos())
+fn timestamp(order: impl uuid::ClockSequence<Output = impl Into<u128>>, since_1970: Duration) -> Timestamp {
+    Timestamp::from_unix(order, since_1970.as_secs(), since_1970.subsec_nanos())
 }
 
 /// Until it is dropped, wall time on this thread starts at `base` and runs with tokio's (paused) clock.

@@ -1,7 +1,7 @@
 //! Group commit: whatever is ready when a commit ends is the next batch. No timers.
 //!
-//! A finished message comes here with its [`Delivery`]; from then on nothing that its walk does, not even being dropped,
-//! changes what happens. Only this room makes a [`Committed`], hence only this room acks: but for the conformance suite of the
+//! A finished message comes here with its [`Delivery`] and with what its walk left to be done ([`Then`]): nobody waits beside it.
+//! Only this room makes a [`Committed`], hence only this room acks: but for the conformance suite of the
 //! transports, which has no store.
 
 mod batch;
@@ -15,10 +15,10 @@ use crate::{
     transport::Delivery,
 };
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     hash::{BuildHasher, RandomState},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
@@ -69,10 +69,16 @@ pub(crate) enum Settled {
     Stored,
     /// Known before; acked.
     Duplicate,
-    /// Not stored, and the walk must go on with what it gets back.
-    Back(Why, Delivery, Weight),
+    /// Not stored, and the walk must go on with what it gets back. Boxed: it is rare, and a batch holds an answer for each message.
+    Back(Box<(Why, Delivery, Weight)>),
     /// The worker is ending and the store is away: the delivery was released.
     Dropped,
+}
+
+impl Settled {
+    fn back(why: Why, delivery: Delivery, weight: Weight) -> Self {
+        Self::Back(Box::new((why, delivery, weight)))
+    }
 }
 
 /// Why a finished message came back.
@@ -88,6 +94,10 @@ pub(crate) enum Why {
     Refused(String),
 }
 
+/// What follows when the fate of a message is settled. Called once, in commit order, after its rows are in the relay; it must not
+/// block, or the batch does. Dropped uncalled only where the committer itself ends before its time.
+pub(crate) type Then = Box<dyn FnOnce(Settled) + Send>;
+
 /// A finished message with all that it holds.
 pub(crate) struct Ticket {
     /// Boxed: it is handed from task to task and moved into its batch.
@@ -95,7 +105,18 @@ pub(crate) struct Ticket {
     delivery: Delivery,
     weight: Weight,
     open: Option<OpenTx>,
-    answer: oneshot::Sender<Settled>,
+    then: Then,
+    /// What a batch is made by, so that making one does not walk through the memory of all its messages.
+    size: Size,
+}
+
+/// A message as the limits of a batch see it.
+#[derive(Clone, Copy)]
+struct Size {
+    /// Hash of its inbox key. Two keys of one hash would only come in two batches.
+    key: u64,
+    rows: usize,
+    bytes: usize,
 }
 
 /// Counted for the tests of the cost per message.
@@ -104,14 +125,31 @@ pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) messages: AtomicU64,
     pub(crate) splits: AtomicU64,
+    /// What became of them, by the word of the fate.
+    fates: Mutex<BTreeMap<&'static str, u64>>,
     /// The most commits that were under way at once.
     pub(crate) at_once: AtomicUsize,
+}
+
+impl Counters {
+    /// What became of the messages so far, by the word of their fate.
+    pub(crate) fn fates(&self) -> BTreeMap<&'static str, u64> {
+        self.fates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, fates: impl IntoIterator<Item = (&'static str, u64)>) {
+        let mut counted = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+        for (fate, count) in fates {
+            *counted.entry(fate).or_default() += count;
+        }
+    }
 }
 
 /// The way in.
 #[derive(Clone)]
 pub(crate) struct Committer {
     queue: mpsc::Sender<Ticket>,
+    hashes: RandomState,
     pub(crate) counters: Arc<Counters>,
     pub(crate) absence: Arc<Absence>,
 }
@@ -131,24 +169,37 @@ impl Committer {
         let shared =
             batch::Shared { store, relay, worker, counters: counters.clone(), give_up, absence: absence.clone() };
         let run = Run { shared: Arc::new(shared), limits, tickets, waiting: Vec::new() };
-        (Self { queue, counters, absence }, tokio::spawn(run.run()))
+        (Self { queue, hashes: RandomState::new(), counters, absence }, tokio::spawn(run.run()))
     }
 
-    /// Hands everything over and waits for what became of it.
-    pub(crate) async fn commit(
+    /// Hands everything over, and waits only for a place in the queue.
+    pub(crate) async fn hand_over(
         &self,
         finished: Box<Finished>,
         delivery: Delivery,
         weight: Weight,
         open: Option<OpenTx>,
-    ) -> Settled {
+        then: Then,
+    ) {
         if finished.is_empty() && open.is_none() {
             delivery.ack(Committed { _minted_here: () }); // nothing to make durable
-            return Settled::Duplicate;
+            self.counters.count([(finished.fate.word(), 1)]);
+            return then(Settled::Duplicate);
         }
-        let Ok(place) = self.queue.reserve().await else { return Settled::Dropped };
+        let (envelope, effects) = (&finished.envelope, &finished.effects);
+        let key = self.hashes.hash_one((&finished.consumer, &envelope.source, &envelope.id));
+        let size = Size { key, rows: effects.len(), bytes: effects.bytes() };
+        match self.queue.reserve().await {
+            Ok(place) => place.send(Ticket { finished, delivery, weight, open, then, size }),
+            Err(_) => then(Settled::Dropped),
+        }
+    }
+
+    /// Hands everything over and waits for what became of it.
+    pub(crate) async fn commit(&self, finished: Box<Finished>, delivery: Delivery, weight: Weight) -> Settled {
         let (answer, settled) = oneshot::channel();
-        place.send(Ticket { finished, delivery, weight, open, answer });
+        let then = Box::new(|settled| drop(answer.send(settled))); // who asked may be gone; the fate stands
+        self.hand_over(finished, delivery, weight, None, then).await;
         settled.await.unwrap_or(Settled::Dropped)
     }
 }
@@ -205,23 +256,19 @@ impl Run {
     fn next_batch(&mut self) -> Vec<Ticket> {
         let (mut batch, mut later) = (Vec::with_capacity(self.waiting.len()), Vec::new());
         let (mut rows, mut bytes) = (0, 0);
-        let hashes = RandomState::new();
         let mut keys = HashSet::with_capacity(self.waiting.len());
         let mut full = false;
         for ticket in self.waiting.drain(..) {
-            let effects = &ticket.finished.effects;
+            let size = ticket.size;
             full |= batch.len() >= self.limits.messages
                 || (!batch.is_empty()
-                    && (rows + effects.len() > self.limits.rows || bytes + effects.bytes() > self.limits.bytes));
-            // Two keys of one hash would only come in two batches.
-            let envelope = &ticket.finished.envelope;
-            let key = hashes.hash_one((&ticket.finished.consumer, &envelope.source, &envelope.id));
-            if full || !keys.insert(key) {
+                    && (rows + size.rows > self.limits.rows || bytes + size.bytes > self.limits.bytes));
+            if full || !keys.insert(size.key) {
                 later.push(ticket);
                 continue;
             }
-            rows += effects.len();
-            bytes += effects.bytes();
+            rows += size.rows;
+            bytes += size.bytes;
             batch.push(ticket);
         }
         self.waiting = later;

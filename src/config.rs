@@ -24,17 +24,17 @@ use figment::Figment;
 use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
 
-pub use address::{AddressError, BrokerUrl, StoreUrl};
+pub use address::{AddressError, BrokerUrl, ManagementUrl, StoreUrl};
 pub use check::{Gravity, Problem};
 pub use explain::{ConfigError, Finding, Place};
 pub use name::{ChannelName, Name, NameError};
 pub use routing::RouteError;
-pub use secret::Secret;
+pub use secret::{Hidden, Secret};
 pub use settings::{
     ChannelConfig, HandlerConfig, KafkaConfig, Retention, RetryPolicy, StoreConfig, TransportConfig, WorkerConfig,
 };
 pub use units::{format_duration, format_size, parse_duration, parse_size};
-pub use words::{Dedup, GroupProtocol, Guarantees, OnLost, Ordering, TooOld, TransportKind, Unrouted};
+pub use words::{Dedup, GroupProtocol, Guarantees, OnLost, Ordering, Sasl, TooOld, TransportKind, Unrouted};
 
 /// All settings of a service.
 ///

@@ -15,12 +15,12 @@ pub(crate) struct Lanes {
     left: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lane {
-    /// Who waits, in order. The one that runs is not in here.
-    waiting: VecDeque<oneshot::Sender<Turn>>,
-    /// Hashes of the inbox keys of all that are in the lane, the running one first.
-    ids: VecDeque<u64>,
+    /// Hash of the inbox key of the one that runs.
+    running: u64,
+    /// Who waits, in order, each with the hash of its inbox key.
+    waiting: VecDeque<(u64, oneshot::Sender<Turn>)>,
 }
 
 /// A place in a lane, taken in the order of receipt.
@@ -38,18 +38,14 @@ impl Place {
         match self {
             Self::Now(turn) => turn,
             // Every sender is sent to before it is dropped; a lane never forgets who waits.
-            Self::Behind(turn) => turn.await.unwrap_or(Turn { lanes: None, key: "".into(), id: 0 }),
+            Self::Behind(turn) => turn.await.unwrap_or(Turn(None)),
         }
     }
 }
 
 /// The right to run; dropped, the next of the lane has it.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    lanes: Option<Arc<Lanes>>,
-    key: Arc<str>,
-    id: u64,
-}
+pub(crate) struct Turn(Option<(Arc<Lanes>, Arc<str>)>);
 
 impl Lanes {
     /// Takes the next place in the lane of `key`, unless `most` are in it: one key must not fill the worker. The second answer:
@@ -60,18 +56,17 @@ impl Lanes {
         let id = hasher.finish();
         let mut lanes = self.lock();
         if let Some(lane) = lanes.get_mut(key) {
-            if lane.ids.len() >= most {
+            if lane.waiting.len() + 1 >= most {
                 return None;
             }
-            let twin = lane.ids.contains(&id);
+            let twin = lane.running == id || lane.waiting.iter().any(|(waiting, _)| *waiting == id);
             let (turn, waiting) = oneshot::channel();
-            lane.waiting.push_back(turn);
-            lane.ids.push_back(id);
+            lane.waiting.push_back((id, turn));
             return Some((Place::Behind(waiting), twin));
         }
         let key: Arc<str> = key.into();
-        lanes.insert(key.clone(), Lane { waiting: VecDeque::new(), ids: VecDeque::from([id]) });
-        Some((Place::Now(Turn { lanes: Some(self.clone()), key, id }), false))
+        lanes.insert(key.clone(), Lane { running: id, waiting: VecDeque::new() });
+        Some((Place::Now(Turn(Some((self.clone(), key)))), false))
     }
 
     /// As [`join`](Self::join), as soon as fewer than `most` are in the lane.
@@ -99,29 +94,24 @@ impl Lanes {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(lanes) = self.lanes.take() else { return };
-        let mut next = Self { lanes: Some(lanes.clone()), key: self.key.clone(), id: 0 };
+        let Some((lanes, key)) = self.0.take() else { return };
         let mut guard = lanes.lock();
-        let Some(lane) = guard.get_mut(&self.key) else {
-            next.lanes = None;
-            return;
-        };
-        lane.ids.pop_front();
-        // Who gave up waiting is passed over.
-        while let Some(waiter) = lane.waiting.pop_front() {
-            next.id = lane.ids.front().copied().unwrap_or_default();
-            match waiter.send(next) {
+        let Some(lane) = guard.get_mut(&key) else { return };
+        let mut next = None;
+        while let Some((id, waiter)) = lane.waiting.pop_front() {
+            match waiter.send(Self(Some((lanes.clone(), key.clone())))) {
                 Ok(()) => {
-                    drop(guard);
-                    lanes.left.notify_waiters();
-                    return;
+                    next = Some(id);
+                    break;
                 }
-                Err(back) => next = back,
+                // Who gave up waiting is passed over; the turn is still this one's to give.
+                Err(mut back) => back.0 = None,
             }
-            lane.ids.pop_front();
         }
-        guard.remove(&self.key);
-        next.lanes = None;
+        match next {
+            Some(id) => lane.running = id,
+            None => drop(guard.remove(&key)),
+        }
         drop(guard);
         lanes.left.notify_waiters();
     }

@@ -3,7 +3,10 @@
 //! `message.rs` holds the contract of an author's message and the parsed [`Envelope`]; `message/wire.rs` is the one strict
 //! parser and the one writer of headers, for every transport.
 
+mod json;
 pub mod wire;
+
+pub(crate) use json::{to_json, to_json_text};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -159,7 +162,7 @@ impl Envelope {
     /// # Errors
     /// If `message` cannot be written as JSON (a map with keys that are no strings, for example).
     pub fn of<M: Message>(message: &M, source: &str) -> serde_json::Result<Self> {
-        let mut envelope = Self::new(M::TYPE, source, serde_json::to_vec(message)?);
+        let mut envelope = Self::new(M::TYPE, source, to_json(message)?);
         envelope.version = M::VERSION;
         envelope.subject = message.subject();
         Ok(envelope)
@@ -273,10 +276,8 @@ pub(crate) fn decode<M: Message>(envelope: &Envelope) -> Result<M, DecodeError> 
         return Err(DecodeError::TooNew { found: envelope.version, known: M::VERSION });
     }
     if envelope.version == M::VERSION {
-        let mut reader = serde_json::Deserializer::from_slice(&envelope.data);
-        let message = serde_path_to_error::deserialize(&mut reader).map_err(at_path)?;
-        reader.end().map_err(|e| DecodeError::Payload { path: ".".into(), error: e.to_string() })?;
-        return Ok(message);
+        // To know at every moment where it is costs as much again: only who fails is asked once more.
+        return serde_json::from_slice(&envelope.data).or_else(|_| decode_by_path(&envelope.data));
     }
     let mut value: Value = serde_json::from_slice(&envelope.data)
         .map_err(|e| DecodeError::Payload { path: ".".into(), error: e.to_string() })?;
@@ -284,6 +285,13 @@ pub(crate) fn decode<M: Message>(envelope: &Envelope) -> Result<M, DecodeError> 
         value = M::upcast(from, value).map_err(|error| DecodeError::Upcast { from, error })?;
     }
     serde_path_to_error::deserialize(value).map_err(at_path)
+}
+
+fn decode_by_path<M: Message>(data: &[u8]) -> Result<M, DecodeError> {
+    let mut reader = serde_json::Deserializer::from_slice(data);
+    let message = serde_path_to_error::deserialize(&mut reader).map_err(at_path)?;
+    reader.end().map_err(|e| DecodeError::Payload { path: ".".into(), error: e.to_string() })?;
+    Ok(message)
 }
 
 fn at_path(error: serde_path_to_error::Error<serde_json::Error>) -> DecodeError {

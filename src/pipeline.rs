@@ -1,40 +1,51 @@
 //! The walk of a message: receive → decode → admit → handle → commit → ack → relay.
 //!
 //! One [`Pipeline`] per subscription. `consume` receives and decodes in order of receipt and gives each message its place in a
-//! lane; `walk` is one task per message. Every delivery ends in exactly one fate, or is dropped unsettled and comes again.
+//! lane; `walk` is one task per message, and ends when it has handed a finished message to the committer: what follows from the
+//! commit needs no task, unless the message comes back. Every delivery ends in exactly one fate, or is dropped unsettled and comes
+//! again.
 
 mod admit;
 mod collect;
 mod conclude;
 mod decode;
+mod gate;
 mod handle;
 mod room;
+mod walk;
 
+pub(crate) use gate::Gate;
+pub use gate::HandlerStatus;
 pub(crate) use room::{InFlight, Weight};
 
 use crate::{
     Envelope,
-    committer::{Committer, Settled, Why},
+    committer::{Committer, Settled},
     config::RetryPolicy,
     context::Effects,
     fault::{self, Point},
-    handler::Registered,
+    handler::{External, Registered},
     lanes::{Lanes, Place},
+    message::KeyTime,
     route::Router,
     store::{Fate, Finished, InboxKey, Store},
     telemetry,
     transport::{Consumer, Delivery, Subscription, Transport, TransportError},
 };
-use admit::Admission;
 use chrono::{DateTime, Utc};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicUsize},
+    task::Poll,
+    time::Duration,
+};
 use tokio::sync::{RwLock, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{Instrument, error, warn};
+use tracing::{error, warn};
 use uuid::Uuid;
 
-/// A handler may lose so many races for a guarded document before it has to wait like a failure.
-const RERUNS: u32 = 3;
+/// So many messages are decoded before their walks get their turn: what is in the cache is used while it is there.
+const ABREAST: usize = 32;
 
 /// What all subscriptions of a worker share.
 pub(crate) struct Shared {
@@ -49,7 +60,7 @@ pub(crate) struct Shared {
     /// How long a delivery may be held.
     pub(crate) ack_timeout: Duration,
     /// Read by every handler, written by one that has to run alone because it may kill its worker.
-    pub(crate) solo: RwLock<()>,
+    pub(crate) solo: Arc<RwLock<()>>,
     /// Nothing begins any more.
     pub(crate) stop: CancellationToken,
     /// What handlers see of a shutdown.
@@ -76,10 +87,21 @@ pub(crate) struct Runner {
     pub(crate) deadline: Duration,
     /// A cap within the channel's slots.
     pub(crate) cap: Option<Arc<Semaphore>>,
+    /// Closed while it mostly fails, or while what it calls is left alone.
+    pub(crate) gate: Arc<Gate>,
     /// Look into the inbox before every message, not only before what may have been begun.
     pub(crate) always_dedup: bool,
+    /// What it calls outside the database.
+    pub(crate) external: Option<External>,
     /// When this consumer was first seen by this database.
     pub(crate) first_seen: DateTime<Utc>,
+}
+
+impl Runner {
+    /// Whether a run that did not end may not be followed by another one.
+    fn in_doubt_is_dead(&self) -> bool {
+        self.external.is_some_and(|external| external.in_doubt_is_dead)
+    }
 }
 
 /// One subscription at work.
@@ -90,14 +112,18 @@ pub(crate) struct Pipeline {
     pub(crate) runners: HashMap<&'static str, Arc<Runner>>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) slots: Arc<Semaphore>,
+    /// Messages that wait in front of a gate.
+    pub(crate) outside: AtomicUsize,
     pub(crate) room: Arc<InFlight>,
+    /// What was received and has no fate yet: running, waiting, or with the committer.
+    pub(crate) walks: TaskTracker,
 }
 
 /// A message that a handler of this build may run.
 pub(crate) struct Work {
     envelope: Arc<Envelope>,
     runner: Arc<Runner>,
-    key: InboxKey,
+    key_time: KeyTime,
     payload_hash: [u8; 32],
     /// Over canonical payload, type and version, if it carries an `idempotencykey`.
     operation: Option<[u8; 32]>,
@@ -113,6 +139,22 @@ pub(crate) struct Work {
     row: Option<Uuid>,
 }
 
+impl Work {
+    fn consumer(&self) -> &Arc<str> {
+        &self.runner.registered.consumer
+    }
+
+    fn key(&self) -> InboxKey {
+        let Envelope { source, id, .. } = &*self.envelope;
+        InboxKey { consumer: self.consumer().clone(), source: source.clone(), id: id.clone() }
+    }
+
+    /// Whether it is written down that it begins: after a first delivery, and whatever acts outside the database.
+    fn is_counted(&self) -> bool {
+        self.redelivered || self.runner.external.is_some()
+    }
+}
+
 /// A delivery with what decoding made of it.
 struct Arrival {
     delivery: Delivery,
@@ -124,7 +166,6 @@ struct Arrival {
 impl Pipeline {
     /// Receives until `stop`, then hands back what nobody began and waits for what runs. A lost subscription is taken up again.
     pub(crate) async fn consume(self: Arc<Self>) {
-        let walks = TaskTracker::new();
         let mut pause = Duration::from_millis(100);
         while !self.shared.stop.is_cancelled() {
             let subscribed = tokio::select! {
@@ -140,7 +181,7 @@ impl Pipeline {
                     let received = tokio::select! {
                         biased;
                         () = absence.longer_than(self.shared.ack_timeout / 2) => None,
-                        received = self.receive(&mut *consumer, &walks) => Some(received),
+                        received = self.receive(&mut *consumer) => Some(received),
                     };
                     let Some(received) = received else {
                         let subscription = &self.subscription.name;
@@ -161,12 +202,12 @@ impl Pipeline {
             tokio::select! { biased; () = self.shared.stop.cancelled() => break, () = tokio::time::sleep(pause) => {} }
             pause = (pause * 2).min(Duration::from_secs(10));
         }
-        walks.close();
-        walks.wait().await;
+        self.walks.close();
+        self.walks.wait().await;
     }
 
     /// receive → decode, in order of receipt; then each message goes its own way.
-    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer, walks: &TaskTracker) -> Result<(), TransportError> {
+    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer) -> Result<(), TransportError> {
         let stop = &self.shared.stop;
         loop {
             let batch = tokio::select! {
@@ -175,28 +216,44 @@ impl Pipeline {
                 batch = async { from.receive(self.room.wait().await).await } => batch?,
             };
             fault::at(Point::Received).await;
-            let mut arrivals: Vec<Arrival> = batch.into_iter().map(|delivery| self.decode(delivery)).collect();
-            if !self.look_up(&mut arrivals).await {
-                return Ok(()); // stopped while the store was away: all of these are handed back
-            }
-            for Arrival { delivery, weight, work } in arrivals {
-                match work {
-                    Ok(work) => {
-                        let Some(place) = self.join_lane(&work).await else { return Ok(()) };
-                        walks.spawn(self.clone().walk(work, place, delivery, weight));
-                    }
-                    Err(finished) => {
-                        let pipeline = self.clone();
-                        walks.spawn(async move { pipeline.settle(finished, delivery, weight).await });
+            // What must be looked up is looked up together.
+            let asks = batch.iter().any(|d| d.suspect) || self.runners.values().any(|runner| runner.always_dedup);
+            let abreast = if asks { batch.len() } else { ABREAST };
+            let mut batch = batch.into_iter();
+            while batch.len() > 0 {
+                let mut arrivals: Vec<Arrival> = batch.by_ref().take(abreast).map(|d| self.decode(d)).collect();
+                if !self.look_up(&mut arrivals).await {
+                    return Ok(()); // stopped while the store was away: all of these are handed back
+                }
+                for arrival in arrivals {
+                    if !self.set_out(arrival).await {
+                        return Ok(());
                     }
                 }
+                let_others_run().await;
             }
         }
     }
 
+    /// Sends a message on its way. `false`: the worker stops.
+    async fn set_out(self: &Arc<Self>, Arrival { delivery, weight, work }: Arrival) -> bool {
+        match work {
+            Ok(work) => {
+                let Some(place) = self.join_lane(&work).await else { return false };
+                self.walks.spawn(Box::pin(self.clone().walk(work, place, delivery, weight)));
+            }
+            Err(finished) => {
+                let pipeline = self.clone();
+                self.walks.spawn(async move { pipeline.settle(finished, delivery, weight).await });
+            }
+        }
+        true
+    }
+
     /// A place in the lane of its ordering key, or of its ID if it has none. One key takes at most half of the room.
     async fn join_lane(&self, work: &Work) -> Option<(Place, bool)> {
-        let id = (&work.key.source, &work.key.id);
+        let Envelope { source, id, .. } = &*work.envelope;
+        let id = (source, id);
         match work.envelope.ordering_key().filter(|_| self.policy.ordered) {
             Some(key) => {
                 let half = (self.room.count() / 2).max(1);
@@ -210,86 +267,24 @@ impl Pipeline {
                 }
             }
             // NUL is in no ID that the parser lets through: the two kinds of lanes never meet.
-            None => self.lanes.join(&format!("\0{}\0{}", work.key.source, work.key.id), id, usize::MAX),
-        }
-    }
-
-    /// admit → handle → commit → ack, for one message.
-    ///
-    /// A thousand of these are in memory, so what rarely happens is boxed. Whether the worker stops is asked before each wait and
-    /// waited for beside it last: what need not wait does not touch the list of those who do.
-    async fn walk(self: Arc<Self>, mut work: Work, place: (Place, bool), mut delivery: Delivery, mut weight: Weight) {
-        let (place, twin) = place;
-        let stop = &self.shared.stop;
-        let _turn = tokio::select! {
-            biased;
-            turn = place.turn() => turn,
-            () = stop.cancelled() => return,
-        };
-        for run in 0.. {
-            let admission = if stop.is_cancelled() {
-                None
-            } else {
-                tokio::select! {
-                    biased;
-                    // What lost a race for a document may have lost it to its own commit, whose answer was lost.
-                    admission = self.admit(&mut work, twin || run > 0) => Some(admission),
-                    () = stop.cancelled() => None,
-                }
-            };
-            let pass = match admission {
-                None => return Box::pin(self.unclaim(&work)).await,
-                // The slot was freed by a handler that ended because the worker ends: it is nobody's any more.
-                Some(Admission::Run(_)) if stop.is_cancelled() => return Box::pin(self.unclaim(&work)).await,
-                Some(Admission::Run(pass)) => pass,
-                Some(Admission::Settle(finished)) => return Box::pin(self.settle(finished, delivery, weight)).await,
-            };
-            fault::at(Point::BeforeHandle).await;
-            let span = self.span(&work);
-            let Some(handled) = self.handle(&work).instrument(span).await else {
-                drop(pass);
-                warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
-                return Box::pin(self.unclaim(&work)).await;
-            };
-            // The slot is free; the commit has a budget of its own. Who ran alone is beside nobody until that commit is made: if the
-            // worker died before it, this one would be taken for the killer.
-            let _alone = pass.end();
-            fault::at(Point::AfterHandle).await;
-            let (finished, open) = self.conclude(&work, handled);
-            match self.shared.committer.commit(Box::new(finished), delivery, weight, open).await {
-                Settled::Stored | Settled::Duplicate => return,
-                // The store lost it; its worker lives.
-                Settled::Dropped => return self.unclaim(&work).await,
-                Settled::Back(Why::Conflict, back, room) if run < RERUNS => (delivery, weight) = (back, room),
-                Settled::Back(why, back, room) => {
-                    let condemned = Box::new(self.condemn(&work, why));
-                    return Box::pin(self.settle(condemned, back, room)).await;
-                }
-            }
+            None => self.lanes.join(&format!("\0{}\0{}", id.0, id.1), id, usize::MAX),
         }
     }
 
     /// Commits a fate that needs no handler.
     async fn settle(&self, finished: Box<Finished>, delivery: Delivery, weight: Weight) {
         report(&finished);
-        let Settled::Back(why, delivery, weight) =
-            self.shared.committer.commit(finished.clone(), delivery, weight, None).await
-        else {
+        let Settled::Back(back) = self.shared.committer.commit(finished.clone(), delivery, weight).await else {
             return;
         };
+        let (why, delivery, weight) = *back;
         // The letter of last resort: no inbox row that could collide, no effect that could be refused.
         let letter = Box::new(self.last_resort(*finished, &why));
-        if let Settled::Back(why, delivery, _) = self.shared.committer.commit(letter, delivery, weight, None).await {
+        if let Settled::Back(back) = self.shared.committer.commit(letter, delivery, weight).await {
+            let (why, delivery, _) = *back;
             error!(?why, "a message can be neither handled nor buried; it is released and will come again");
             tokio::time::sleep(Duration::from_secs(1)).await;
             drop(delivery);
-        }
-    }
-
-    /// A shutdown is no crash, and neither is a lost transaction: what it kept from ending was not begun.
-    async fn unclaim(&self, work: &Work) {
-        if work.claimed {
-            let _ = self.shared.store.unclaim(std::slice::from_ref(&work.key)).await;
         }
     }
 
@@ -310,7 +305,7 @@ impl Pipeline {
     /// The frame of what is stored about `work`.
     fn finished(&self, work: &Work, fate: Fate) -> Finished {
         Finished {
-            consumer: work.key.consumer.clone(),
+            consumer: work.consumer().clone(),
             subscription: self.subscription.name.clone(),
             envelope: work.envelope.clone(),
             payload_hash: work.payload_hash,
@@ -326,6 +321,20 @@ impl Pipeline {
             at: crate::clock::now(),
         }
     }
+}
+
+/// Goes to the end of the run queue, from where any idle thread may take it. Tokio's `yield_now` would not do: it waits until this
+/// thread has nothing else to do, and where handlers calculate that may be long, while the other threads have nothing to do at all.
+async fn let_others_run() {
+    let mut has_waited = false;
+    std::future::poll_fn(|cx| match std::mem::replace(&mut has_waited, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// One line in the log for each fate.

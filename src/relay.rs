@@ -4,6 +4,7 @@
 //! what nobody owns, or what has come due, is taken by the sweep (`relay/sweep.rs`).
 
 mod lane;
+mod rows;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,9 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use lane::Lane;
+use rows::Rows;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -72,7 +74,7 @@ struct Confirmed {
     /// To be deleted on the way of the next commit.
     waiting: Vec<Uuid>,
     /// All of them, those under deletion too: paging must not take them for new ones.
-    standing: HashSet<Uuid>,
+    standing: Rows,
     /// How often a commit took along what waited.
     taken_along: u64,
 }

@@ -177,6 +177,12 @@ pub trait Store: Send + Sync + 'static {
         audit: &Audit,
     ) -> StoreResult<bool>;
 
+    /// Writes down what happened and concerns no message that is here. What says the same of the same target is written once.
+    async fn record(&self, audit: &Audit) -> StoreResult<()>;
+
+    /// What was written down under this action, newest first.
+    async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>>;
+
     /// Everything known of messages with this ID, whatever their source.
     async fn history(&self, id: &str) -> StoreResult<History>;
 

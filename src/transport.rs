@@ -8,6 +8,9 @@ pub mod embedded;
 pub mod kafka;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+mod replay;
+
+pub use replay::{Passage, Place, Progress, Stretch};
 
 use crate::{
     Envelope,
@@ -58,7 +61,8 @@ pub enum PublishError {
 pub struct Sending {
     /// The row.
     pub row: OutboxRow,
-    /// It may have been published or begun before (taken over from a lost worker).
+    /// It may have been published or begun before (taken over from a lost worker, or a publish of unknown outcome): its delivery
+    /// must be [`suspect`](Delivery::suspect), in whatever process it comes.
     pub begun: bool,
 }
 
@@ -209,6 +213,15 @@ pub struct Lag {
     pub oldest: Option<DateTime<Utc>>,
 }
 
+/// Records that are gone and never were handled.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// The log (a topic: of the channel itself, or of retries).
+    pub topic: String,
+    /// What is gone, for people: `records 10–30 of p3 are gone: …`.
+    pub what: String,
+}
+
 /// A broker.
 ///
 /// Called by the worker (`subscribe`), the relay (`publish`) and operators. `publish` is called for one destination by one task
@@ -248,6 +261,28 @@ pub trait Transport: Send + Sync + 'static {
     async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {
         let _ = subscription;
         Ok(None)
+    }
+
+    /// Reads a stretch of the log under a subscription again, beside the group that works on it: no offset of that group moves,
+    /// and no member of it comes or goes. All of it is [`suspect`](Delivery::suspect). The consumer ends with
+    /// [`TransportError::Closed`] when everything was handed out; `progress` follows what is settled.
+    async fn reread(
+        &self,
+        subscription: &Subscription,
+        stretch: &Stretch,
+        progress: &Arc<Progress>,
+    ) -> Result<Box<dyn Consumer>, TransportError> {
+        let _ = (subscription, stretch, progress);
+        Err(TransportError::Unfit(format!(
+            "{} is no log: a message that was handled is gone from it, and there is nothing to read again (a dead one: \
+             `dead replay`)",
+            self.kind()
+        )))
+    }
+
+    /// Records that were gone before they were handled, each told once: whoever takes them writes them down.
+    fn take_losses(&self) -> Vec<Loss> {
+        Vec::new()
     }
 
     /// Flushes acks and ends connections. Nothing is delivered afterwards.

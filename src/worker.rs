@@ -1,17 +1,25 @@
 //! Polling Consumer's owner: one worker process, from its start with every check to its ordered end.
 
+#[cfg(feature = "kafka")]
+mod kafka;
+mod losses;
 mod open;
+mod replay;
 mod upkeep;
 
+pub use crate::pipeline::HandlerStatus;
+pub(crate) use losses::LOST;
+pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
+pub(crate) use replay::Replay;
 
 use crate::{
     Handlers, clock,
-    committer::{Committer, Limits},
+    committer::{Committer, Counters, Limits},
     config::{ChannelName, Config, Dedup, Ordering, TooOld},
     handler::Registry,
     lanes::Lanes,
-    pipeline::{InFlight, Pipeline, Policy, Runner, Shared},
+    pipeline::{Gate, InFlight, Pipeline, Policy, Runner, Shared},
     relay::{Relay, Settings},
     store::{Retention, Store, WorkerRecord},
     topology::{Planned, Topology},
@@ -19,15 +27,13 @@ use crate::{
 };
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
+use losses::Losses;
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
-use tokio::{
-    sync::{RwLock, Semaphore},
-    task::JoinHandle,
-};
+use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -46,6 +52,7 @@ pub struct Worker {
     config: Config,
     handlers: Handlers,
     only_channels: Vec<String>,
+    patience: Duration,
 }
 
 /// A worker at work. Dropped without [`shutdown`](Running::shutdown) it goes on until its runtime ends.
@@ -57,11 +64,13 @@ pub struct Running {
     store: Arc<dyn Store>,
     transport: Arc<dyn Transport>,
     subscriptions: Vec<Subscription>,
+    doors: Vec<(Arc<str>, Arc<Gate>)>,
     consumers: TaskTracker,
     committer: JoinHandle<()>,
     relay_stop: CancellationToken,
     give_up: CancellationToken,
     upkeep: TaskTracker,
+    losses: Arc<Losses>,
 }
 
 impl std::fmt::Debug for Running {
@@ -73,7 +82,7 @@ impl std::fmt::Debug for Running {
 impl Worker {
     /// A worker of these handlers.
     pub fn new(config: Config, handlers: Handlers) -> Self {
-        Self { config, handlers, only_channels: Vec::new() }
+        Self { config, handlers, only_channels: Vec::new(), patience: Duration::ZERO }
     }
 
     /// Works these channels only.
@@ -82,12 +91,18 @@ impl Worker {
         self
     }
 
+    /// Waits so long for a broker that does not answer yet. Without it a start fails at once.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Checks everything and begins to work. All refusals of the set-up at once.
     ///
     /// # Errors
     /// Config, handlers, store or transport cannot keep the promises; each line says what to do.
     pub async fn start(self, store: Arc<dyn Store>, transport: Arc<dyn Transport>) -> anyhow::Result<Running> {
-        let Self { config, handlers, only_channels } = self;
+        let Self { config, handlers, only_channels, patience } = self;
         let contract = handlers.contract();
         let mut topology = plan(&handlers, &config)?;
         narrow(&mut topology, &only_channels)?;
@@ -116,7 +131,7 @@ impl Worker {
         let first_seen = first_seen(&*store, &registry, now).await?;
 
         let endpoints = topology.endpoints(&config);
-        transport.declare(&endpoints).await.context("preparing the broker")?;
+        patiently(patience, async || transport.declare(&endpoints).await.context("preparing the broker")).await?;
         let subscriptions = endpoints.subscriptions;
         let router = Arc::new(topology.router(&contract, &config, transport.promises()));
         let (relay_stop, give_up, stop) =
@@ -141,19 +156,21 @@ impl Worker {
             payload_limit: config.worker.payload_limit,
             inbox_retention: config.store.retention.inbox,
             ack_timeout: config.worker.ack_timeout,
-            solo: RwLock::new(()),
+            solo: Arc::default(),
             stop,
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
         });
-        let consumers = TaskTracker::new();
+        let (consumers, mut doors) = (TaskTracker::new(), Vec::new());
         for planned in topology.subscriptions {
             let pipeline = Arc::new(pipeline(&config, &registry, &first_seen, planned, shared.clone())?);
+            doors.extend(pipeline.runners.values().map(|r| (pipeline.subscription.name.clone(), r.gate.clone())));
             consumers.spawn(pipeline.clone().collect());
             consumers.spawn(pipeline.consume());
         }
         let upkeep = TaskTracker::new();
-        upkeep.spawn(upkeep::run(store.clone(), record, retention, relay_stop.clone()));
+        let losses = Arc::new(Losses::new(store.clone(), transport.clone(), id));
+        upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), relay_stop.clone()));
         info!(worker = %id, store = store.kind(), transport = transport.kind(), subscriptions = subscriptions.len(), "at work");
         Ok(Running {
             id,
@@ -163,11 +180,13 @@ impl Worker {
             store,
             transport,
             subscriptions,
+            doors,
             consumers,
             committer: committing,
             relay_stop,
             give_up,
             upkeep,
+            losses,
         })
     }
 }
@@ -183,6 +202,11 @@ impl Running {
         &self.subscriptions
     }
 
+    /// How the handlers stand: storms, breakers, and what waits because of them. A snapshot, for metrics and health checks.
+    pub fn handlers(&self) -> Vec<HandlerStatus> {
+        self.doors.iter().map(|(subscription, gate)| gate.status(subscription)).collect()
+    }
+
     /// Commits and messages committed so far: what the budget of round trips is counted by.
     pub fn committed(&self) -> (u64, u64) {
         use std::sync::atomic::Ordering::Relaxed;
@@ -195,11 +219,35 @@ impl Running {
         self.shared.committer.counters.at_once.load(std::sync::atomic::Ordering::Relaxed)
     }
 
+    /// What is counted; it outlives the worker.
+    pub(crate) fn counters(&self) -> Arc<Counters> {
+        self.shared.committer.counters.clone()
+    }
+
+    /// Returns when every subscription has come to its end, and what it delivered is settled: a stretch of a log does, a queue
+    /// never.
+    pub(crate) async fn through(&self) {
+        self.consumers.close();
+        self.consumers.wait().await;
+    }
+
     /// Ends in order: stop receiving and hand back the unbegun; tell handlers; wait for them, at most `drain_timeout`; drop
     /// what still runs; commit and ack what ended; publish what is in memory; close.
     pub async fn shutdown(self) {
         let Self {
-            id, config, shared, relay, store, transport, consumers, committer, relay_stop, give_up, upkeep, ..
+            id,
+            config,
+            shared,
+            relay,
+            store,
+            transport,
+            consumers,
+            committer,
+            relay_stop,
+            give_up,
+            upkeep,
+            losses,
+            ..
         } = self;
         shared.stop.cancel();
         shared.cancelled.cancel();
@@ -225,6 +273,7 @@ impl Running {
         transport.close().await;
         upkeep.close();
         let _ = tokio::time::timeout(END_LIMIT, upkeep.wait()).await;
+        let _ = tokio::time::timeout(END_LIMIT, losses.write_down()).await;
         match tokio::time::timeout(END_LIMIT, store.end_worker(id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => warn!(%error, "{MISSED}"),
@@ -296,8 +345,14 @@ fn pipeline(
         let section = config.handler(&registered.consumer);
         let runner = Runner {
             deadline: section.deadline.unwrap_or(channel.deadline),
+            gate: Gate::new(
+                registered.consumer.clone(),
+                section.concurrency.unwrap_or(usize::MAX).min(channel.concurrency),
+                registered.breakers.clone(),
+            ),
             cap: section.concurrency.map(|cap| Arc::new(Semaphore::new(cap))),
-            always_dedup: section.dedup == Dedup::Always,
+            always_dedup: section.dedup == Dedup::Always || registered.external.is_some(),
+            external: registered.external,
             first_seen: first_seen.get(&registered.consumer).copied().unwrap_or_default(),
             registered,
         };
@@ -314,8 +369,10 @@ fn pipeline(
             listed: channel.types,
         },
         slots: Arc::new(Semaphore::new(channel.concurrency)),
+        outside: AtomicUsize::new(0),
         room: Arc::new(InFlight::new(room)),
         lanes: Arc::new(Lanes::default()),
+        walks: TaskTracker::new(),
         subscription,
         runners,
         shared,

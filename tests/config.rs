@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use pitcrew::config::{
-    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Name, Ordering, Overrides, Sources, StoreUrl,
+    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Hidden, Name, Ordering, Overrides, Sources, StoreUrl,
     TransportKind,
 };
-use pitcrew::message::Intent;
+use pitcrew::message::{Intent, wire::Prefix};
 
 /// A directory with files, and the environment and flags beside it.
 struct Case {
@@ -314,7 +314,7 @@ fn the_environment_is_refused_by_the_name_of_the_variable() {
         environment PITCREW_A____B: a part of the name is empty; parts are divided by two underscores, as in PITCREW_STORE__URL
         environment PITCREW_HANDLERS__CAR_X__DEADLINE: no file has a section of handler `CAR_X`; write one, or the name itself, as in PITCREW_HANDLERS__car.GenerateRecommendationBrief__DEADLINE
         environment PITCREW_STORE__URL: PITCREW_STORE sets the same; remove one of them
-        environment PITCREW_BROKER: url in [transport.default] begins with `redis:` and cannot be used, expected embedded, amqp://user:password@host:5672, amqps://… or kafka://host:9092,host:9092
+        environment PITCREW_BROKER: url in [transport.default] begins with `redis:` and cannot be used, expected embedded, amqp://user:password@host:5672, amqps://…, kafka://host:9092,host:9092 or kafkas://…
         environment PITCREW_BROKR: unknown key `brokr`; did you mean `broker`?
         environment PITCREW_CHANNEL__A__DEADLINE: deadline in [channel.a] is 30, expected a duration: a whole number with one unit of ms, s, m, h or d, at most 36500d, for example "30s"
         environment PITCREW_CHANNEL__A__RETRY__TIERS: tiers[1] in [channel.a.retry] is "2x", expected a duration: a whole number with one unit of ms, s, m, h or d, at most 36500d, for example "1s"
@@ -408,6 +408,30 @@ fn no_output_and_no_error_holds_a_password() {
     misplaced.refused(r#"pitcrew.toml:1: service is "postgres://u:***@h", expected a name: 1 to 100 small letters, digits, dots and hyphens, for example "pitcrew""#);
 }
 
+#[test]
+fn the_login_of_a_broker_is_never_shown() {
+    let file = "[transport.default]\nurl = 'amqps://mq'\nmanagement = 'https://ops:hunter2@mq:15671'";
+    let config = case()
+        .file("pitcrew.toml", file)
+        .env("PITCREW_TRANSPORT__DEFAULT__USER", "cars")
+        .env("PITCREW_TRANSPORT__DEFAULT__PASSWORD", "5550123")
+        .loads();
+    let shown = format!("{}{}{config:?}{config:#?}", config.show(), config.show_json());
+    assert!(!shown.contains("hunter2") && !shown.contains("5550123"), "{shown}");
+    let broker = &config.transport[&name("default")];
+    assert_eq!(broker.password, Some(Hidden::new("5550123")), "text, whatever it looks like");
+    assert_eq!(broker.user.as_deref(), Some("cars"));
+    assert!(config.show().contains("management = \"https://ops:***@mq:15671\""), "{}", config.show());
+    check(
+        "[transport.default]\npassword = 5550123\nmanagement = 'mq:hunter2@x'\n[channel.a]\nattribute_prefix = 'ce.'",
+        r#"
+        pitcrew.toml:2: password in [transport.default] must be a text in quotes (what it is is not shown)
+        pitcrew.toml:3: management in [transport.default] begins with `mq:` and cannot be used, expected http://host:15672 or https://host:15671, with user:password@ if it has a login of its own
+        pitcrew.toml:5: attribute_prefix in [channel.a] is "ce.", expected "cloudEvents_", "cloudEvents:", "ce-" or "ce_"
+        "#,
+    );
+}
+
 // Routing
 
 #[test]
@@ -496,6 +520,81 @@ fn settings_that_do_not_go_together_are_problems_with_a_fix() {
 }
 
 #[test]
+fn a_login_is_given_once_and_a_certificate_comes_with_its_key() {
+    problems(
+        r#"
+        [transport.a]
+        url = "amqps://cars:secret@mq"
+        password = "secret"
+        password_file = "p"
+        client_cert = "c.pem"
+        [transport.b]
+        url = "amqp://mq:5672"
+        password_file = "p"
+        client_key = "c.key"
+        ca_file = "ca.pem"
+        [transport.c]
+        url = "amqp://cars@mq"
+        management = "https://mq:15671"
+        ca_file = "ca.pem"
+        [transport.d]
+        management = "http://mq:15672"
+        "#,
+        r#"
+        [transport.a] password_file: url has a password too; leave one of them away
+        [transport.a] client_cert: there is no client_key to it; set client_key too
+        [transport.b] client_key: there is no client_cert to it; set client_cert too
+        [transport.b] ca_file: url is amqp://, so nothing is encrypted and it has no effect; write amqps:// (port 5671), or remove it
+        [transport.d] management: only RabbitMQ has that API; remove it
+        "#,
+    );
+}
+
+#[test]
+fn who_logs_in_to_kafka_and_how_is_checked() {
+    problems(
+        r#"
+        [transport.a]
+        url = "kafka://app@host"
+        kafka.sasl = "plain"
+        [transport.b]
+        url = "kafka://host"
+        password_file = "b"
+        [transport.c]
+        url = "kafka://host"
+        ca_file = "ca.pem"
+        [transport.d]
+        url = "kafka://app:secret@host,host"
+        kafka.sasl = "plain"
+        "#,
+        r#"
+        [transport.a] user: there is no password to it; set password_file, or the password in PITCREW_TRANSPORT__NAME__PASSWORD or the url
+        [transport.a.kafka] sasl: the password goes over the network as it is; write kafkas:// in url, or set it to "scram-sha-512"
+        [transport.b] user: there is a password, and nobody who logs in; set user, or name it in url
+        [transport.c] ca_file: url is kafka://, so nothing is encrypted and it has no effect; write kafkas://, or remove it
+        [transport.d.kafka] sasl: the password goes over the network as it is; write kafkas:// in url, or set it to "scram-sha-512"
+        "#,
+    );
+}
+
+#[test]
+#[cfg(not(feature = "kafka-tls"))]
+fn a_build_without_openssl_says_how_to_get_one() {
+    problems(
+        r#"
+        [transport.a]
+        url = "kafkas://host"
+        [transport.b]
+        url = "kafka://app:secret@host"
+        "#,
+        r#"
+        [transport.a] url: this build has no TLS for Kafka; build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        [transport.b] url: this build has no SCRAM for Kafka; build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)
+        "#,
+    );
+}
+
+#[test]
 fn a_section_for_a_handler_that_is_not_there_is_a_problem() {
     let config = case().file("pitcrew.toml", "[handlers.\"car.Generat\"]\n[handlers.\"car.B\"]").loads();
     let found: Vec<_> = config.check_handlers(&["car.Generate", "car.B"]).iter().map(ToString::to_string).collect();
@@ -540,7 +639,15 @@ fn the_reference_file_names_every_key_with_its_default() {
         HandlerConfig { deadline: Some(deadline), concurrency: Some(concurrency), ..HandlerConfig::default() };
     expected.handlers.insert(handler.into(), example);
     let broker = expected.transport.get_mut("default").unwrap();
-    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into()); // the default is the system's, which has no name
+    // What has no default that could be written.
+    broker.user = Some("cars".into());
+    broker.password = Some(Hidden::new("secret"));
+    broker.password_file = Some("/run/secrets/broker-password".into());
+    broker.ca_file = Some("/etc/ssl/broker-ca.pem".into());
+    broker.client_cert = Some("/etc/ssl/cars.pem".into());
+    broker.client_key = Some("/etc/ssl/cars.key".into());
+    broker.management = Some("http://host:15672".parse().unwrap());
+    expected.channel.get_mut(&name("car.commands")).unwrap().attribute_prefix = Some(Prefix::CloudEventsColon);
     assert_eq!(config, expected);
 
     // A key that the file forgot would have its default all the same, so the file itself is asked for each.
@@ -585,7 +692,7 @@ fn every_setting_of_the_reference_file_has_a_comment_above_it() {
 mod generated {
     use super::*;
     use pitcrew::config::{
-        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Secret, StoreConfig, TooOld,
+        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Sasl, Secret, StoreConfig, TooOld,
         TransportConfig, Unrouted, WorkerConfig,
     };
     use proptest::collection::{btree_map, vec};
@@ -640,27 +747,31 @@ mod generated {
     }
 
     fn channel() -> impl Strategy<Value = ChannelConfig> {
-        let choices = (select(Ordering::ALL), select(TooOld::ALL), select(Unrouted::ALL));
+        let prefix = proptest::option::of(select(Prefix::ALL.to_vec()));
+        let choices = (select(Ordering::ALL), select(TooOld::ALL), select(Unrouted::ALL), prefix);
         (a_name(), 0_usize..=1_000_000, a_duration(), choices, retry()).prop_map(
-            |(transport, concurrency, deadline, (ordering, too_old, unrouted), retry)| ChannelConfig {
-                transport,
-                types: Vec::new(),
-                concurrency,
-                deadline,
-                ordering,
-                too_old,
-                unrouted,
-                retry,
+            |(transport, concurrency, deadline, (ordering, too_old, unrouted, attribute_prefix), retry)| {
+                ChannelConfig {
+                    transport,
+                    types: Vec::new(),
+                    concurrency,
+                    deadline,
+                    ordering,
+                    too_old,
+                    unrouted,
+                    attribute_prefix,
+                    retry,
+                }
             },
         )
     }
 
     fn kafka() -> impl Strategy<Value = KafkaConfig> {
         let counts = (0_usize..=1_000_000, 0_usize..=1_000_000, 0_usize..=1_000_000);
-        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL));
+        let choices = (select(GroupProtocol::ALL), select(OnLost::ALL), select(Sasl::ALL), "[a-z{}$-]{0,9}");
         (choices, counts, a_duration(), a_duration()).prop_map(
             |(
-                (group_protocol, on_lost),
+                (group_protocol, on_lost, sasl, group_instance_id),
                 (partitions, retry_partitions, replication),
                 topic_retention,
                 session_timeout,
@@ -673,6 +784,8 @@ mod generated {
                     group_protocol,
                     session_timeout,
                     on_lost,
+                    sasl,
+                    group_instance_id,
                 }
             },
         )
@@ -683,14 +796,14 @@ mod generated {
             Just(BrokerUrl::Embedded),
             "amqps?://([a-z]{1,5}(:[!-~]{0,8})?@)?[a-z.]{1,9}(:[0-9]{1,5})?(/[a-z%2f]{0,4})?"
                 .prop_map(|url| BrokerUrl::Amqp(Secret::new(url))),
-            "kafka://[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
+            "kafkas?://([a-z]{1,5}(:[!-~]{0,8})?@)?[a-z.]{1,9}(:[0-9]{1,5})?(,[a-z.]{1,9}:[0-9]{1,5}){0,2}"
                 .prop_map(|url| BrokerUrl::Kafka(Secret::new(url))),
         ];
         let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
         (url, select(TransportKind::ALL), any::<bool>(), ca_file, kafka()).prop_map(
             |(url, kind, declare, ca_file, kafka)| {
                 // A section of kind embedded with another url is a problem for `check`; it loads as well.
-                TransportConfig { kind, url, declare, ca_file, kafka }
+                TransportConfig { kind, url, declare, ca_file, kafka, ..TransportConfig::default() }
             },
         )
     }
@@ -713,15 +826,18 @@ mod generated {
     fn worker() -> impl Strategy<Value = WorkerConfig> {
         let count = || 0_usize..=1_000_000;
         let size = || any::<u32>().prop_map(|bytes| bytes as usize);
-        (a_duration(), a_duration(), size(), count(), size(), count(), count()).prop_map(
-            |(drain_timeout, ack_timeout, payload_limit, finished, in_flight_bytes, commits, batch)| WorkerConfig {
-                drain_timeout,
-                ack_timeout,
-                payload_limit,
-                finished,
-                in_flight_bytes,
-                commits,
-                batch,
+        (a_duration(), a_duration(), a_duration(), size(), count(), size(), count(), count()).prop_map(
+            |(start_timeout, drain_timeout, ack_timeout, payload_limit, finished, in_flight_bytes, commits, batch)| {
+                WorkerConfig {
+                    start_timeout,
+                    drain_timeout,
+                    ack_timeout,
+                    payload_limit,
+                    finished,
+                    in_flight_bytes,
+                    commits,
+                    batch,
+                }
             },
         )
     }

@@ -3,9 +3,17 @@
 
 #[path = "kafka/bed.rs"]
 mod bed;
+#[path = "kafka/depth.rs"]
+mod depth;
 #[path = "kafka/group.rs"]
 mod group;
 #[path = "kafka/log.rs"]
 mod log;
+#[path = "kafka/node.rs"]
+mod node;
+#[path = "kafka/reread.rs"]
+mod reread;
+#[path = "kafka/secure.rs"]
+mod secure;
 #[path = "kafka/topics.rs"]
 mod topics;

@@ -29,6 +29,8 @@ mod bench;
 mod dead;
 #[path = "rabbitmq/faults.rs"]
 mod faults;
+#[path = "rabbitmq/management.rs"]
+mod management;
 #[path = "rabbitmq/node.rs"]
 mod node;
 #[path = "rabbitmq/proxy.rs"]
@@ -37,6 +39,8 @@ mod proxy;
 mod publishing;
 #[path = "rabbitmq/rig.rs"]
 mod rig;
+#[path = "rabbitmq/security.rs"]
+mod security;
 #[path = "rabbitmq/set_up.rs"]
 mod set_up;
 #[path = "rabbitmq/slow.rs"]

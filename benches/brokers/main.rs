@@ -16,6 +16,8 @@ mod broker;
 mod database;
 #[path = "../speed/machine.rs"]
 mod machine;
+#[path = "../speed/provider.rs"]
+mod provider;
 #[path = "../speed/report.rs"]
 mod report;
 #[path = "../speed/work.rs"]

@@ -6,8 +6,9 @@ use crate::{
     bare::{self, Rows, Texts},
     broker::Broker,
     database::Database,
+    provider::{self, WAIT},
     report::{Report, Target, median},
-    work::{self, Effect, SLOTS, WAIT},
+    work::{self, Effect, SLOTS},
 };
 use anyhow::{Context as _, ensure};
 use pitcrew::{
@@ -121,35 +122,35 @@ pub(crate) async fn lone(database: &Database, size: Size, report: &mut Report) -
     Ok(())
 }
 
-/// 256 handlers that wait 10 ms each.
+/// 256 handlers that each ask somebody who takes 10 ms to answer.
 pub(crate) async fn waiting(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("waiting", "256 handlers that each wait 10 ms and leave an inbox row");
+    report.cell("waiting", "256 handlers that each wait 10 ms for an answer and leave an inbox row");
     let ideal = SLOTS as f64 / WAIT.as_secs_f64();
-    let (mut of_ideal, mut of_timer, mut connections) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut of_ideal, mut of_waiting, mut connections) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=size.rounds {
-        let timer = timer(size.messages).await;
-        report.arm(round, "256 tasks that only wait", timer);
+        let waiting = only_waiting(size.messages).await;
+        report.arm(round, "256 tasks that only wait", waiting);
         let worker = arms::worker(database, Effect::Wait, size.messages).await?;
         report.arm(round, "worker, Postgres", worker);
         of_ideal.push(worker.rate / ideal);
-        of_timer.push(worker.rate / timer.rate);
+        of_waiting.push(worker.rate / waiting.rate);
         connections.push(worker.connections as f64);
     }
     report.verdict("waiting handlers / 25,600 a second", &of_ideal, "", Target::AtLeast(0.9));
-    report.verdict("  / 256 tasks that only wait", &of_timer, "", Target::None);
+    report.verdict("  / 256 tasks that only wait", &of_waiting, "", Target::None);
     report.verdict("  connections to Postgres", &connections, "", Target::AtMost(16.0));
     Ok(())
 }
 
-/// What the timer of this machine allows: its tick makes 10 ms a little longer.
-async fn timer(n: usize) -> Measured {
+/// What this machine allows: it wakes up a little late.
+async fn only_waiting(n: usize) -> Measured {
     let began = Instant::now();
     let left = Arc::new(AtomicUsize::new(n));
     let task = || {
         let left = left.clone();
         tokio::spawn(async move {
             while left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
-                tokio::time::sleep(WAIT).await;
+                provider::ask().await;
             }
         })
     };

@@ -8,6 +8,7 @@ mod cells;
 mod database;
 #[expect(dead_code, reason = "the bench `brokers` uses the rest")]
 mod machine;
+mod provider;
 mod report;
 mod start;
 mod work;
@@ -29,7 +30,7 @@ Usage: cargo bench --bench speed [-- [OPTIONS] [CELL...]]
 Cells (default: all of them):
   effect   inbox row, one document or own row, one event: rate and processor time against bare loops    (Postgres)
   lone     one message alone on an idle worker against one bare transaction                              (Postgres)
-  waiting  256 handlers that wait 10 ms each, and the connections they need                              (Postgres)
+  waiting  256 handlers that wait 10 ms each for an answer, and the connections they need                (Postgres)
   large    `effect` on an inbox of 1,000,000 rows against an empty one                                   (Postgres)
   sqlite   `effect` and `waiting` on a SQLite file: stated, nothing to be compared with
   start    a process from its beginning to its first message, on SQLite

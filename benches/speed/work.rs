@@ -1,6 +1,6 @@
 //! The work that is measured: one command, and the handlers that answer it in a document, in a row of an own table, or not at all.
 
-use crate::broker;
+use crate::{broker, provider};
 use pitcrew::{
     Command, Context, Document, Envelope, Event, Handlers, Message, Row,
     config::{ChannelConfig, Config},
@@ -8,7 +8,7 @@ use pitcrew::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 /// Bodies are a little over 300 bytes.
 pub(crate) const FILLER: usize = 280;
@@ -83,12 +83,9 @@ async fn put(m: Work, cx: &mut Context) -> pitcrew::Result {
 }
 
 async fn wait(_: Work, _: &mut Context) -> pitcrew::Result {
-    tokio::time::sleep(WAIT).await;
+    provider::ask().await;
     Ok(())
 }
-
-/// How long a handler of [`Effect::Wait`] waits.
-pub(crate) const WAIT: Duration = Duration::from_millis(10);
 
 /// What a handler does to the world, beside its inbox row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +94,7 @@ pub(crate) enum Effect {
     Document,
     /// A row of an own table and an event.
     Row,
-    /// Nothing: it waits.
+    /// Nothing: it asks somebody who takes 10 ms to answer.
     Wait,
 }
 

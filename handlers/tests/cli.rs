@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["run"],
     &["send"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["dead", "show"],
     &["dead", "replay"],
     &["dead", "discard"],
+    &["replay"],
     &["config"],
     &["config", "check"],
     &["config", "show"],
@@ -29,6 +30,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["migrate"],
     &["schema"],
     &["demo"],
+    &["simulate-provider"],
 ];
 const BRIEF: &str = "car.GenerateRecommendationBrief";
 const GOOD: &str =
@@ -94,9 +96,16 @@ fn wrong_usage_ends_with_2_and_the_nearest_name() {
         &["dead", "replay", "some-id", "--reason", "exhausted"],
         &["dead", "discard", "some-id"],
         &["dead", "discard", "--all", "--yes", "--reason", "exhausted"],
+        &["replay", "--from", "1h"],
+        &["replay", "--channel", "car.commands", "--from", "yesterday"],
+        &["replay", "--channel", "car.comands", "--from", "1h"],
+        &["replay", "--channel", "car.commands", "--from", "1h", "--type", "car.GenerateRecomendationBrief"],
+        &["replay", "--channel", "car.commands", "--from", "1h", "--resume", "12"],
     ] {
         assert_eq!(session.run(command).code, 2, "{command:?}");
     }
+    // Right in itself, and not here.
+    assert_eq!(session.run(&["replay", "--channel", "car.commands", "--from", "1h"]).code, 1);
     session.is("wrong_usage");
 }
 
@@ -220,7 +229,7 @@ fn everything_that_prints_has_stable_json() {
     let (mut session, ids) = prepared();
     let schema = session.run(&["schema", "export"]).out;
     let schema: Value = serde_json::from_str(&schema).expect("one document");
-    assert_eq!(schema.as_object().map(|all| all.len()), Some(2));
+    assert_eq!(schema.as_object().map(|all| all.len()), Some(4));
     let mut lines = 0;
     let mut commands: Vec<Vec<&str>> = vec![
         vec!["config", "check"],

@@ -5,10 +5,15 @@ mod story;
 use super::{Globals, dead, output};
 use crate::{
     clock,
-    store::{DeadFilter, History, Store},
+    store::{Audit, DeadFilter, History, Store},
+    worker::LOST,
 };
+use serde_json::json;
 use story::Story;
 pub(super) use story::four_words;
+
+/// So many losses are told, the newest.
+const SHOWN: usize = 20;
 
 /// Tell where a message is, why, what happened to it, and what comes next.
 #[derive(clap::Args)]
@@ -29,14 +34,26 @@ impl Explain {
         let (id, history) = find(&*opened.store, self.id).await?;
         let story = Story::of(&id, &history, clock::now());
         let near = if story.is_unknown() { nearest(&*opened.store, &id).await? } else { String::new() };
+        let lost = if story.is_unknown() { opened.store.recorded(LOST, SHOWN).await? } else { Vec::new() };
         opened.store.close().await;
         if globals.json {
-            output::line(story.json(&history).to_string());
+            let mut told = story.json(&history);
+            if story.is_unknown() {
+                told["lost"] = json!(lost);
+            }
+            output::line(told.to_string());
         } else {
-            story.lines(&near).into_iter().for_each(output::line);
+            story.lines(&near).into_iter().chain(among(&lost)).for_each(output::line);
         }
         Ok(!story.is_unknown())
     }
+}
+
+/// Of an ID that never arrived nobody can say whether it was among the records that are gone; that there are some, one can.
+fn among(lost: &[Audit]) -> Vec<String> {
+    let told = lost.iter().map(|loss| format!("  {}  {} ({})", output::clock_time(loss.at), loss.reason, loss.target));
+    let head = (!lost.is_empty()).then(|| "it may have been among records that the broker lost:".to_owned());
+    head.into_iter().chain(told).collect()
 }
 
 /// Letters are listed with their long IDs cut, so the beginning of one is enough.
@@ -54,4 +71,26 @@ async fn find(store: &dyn Store, id: String) -> anyhow::Result<(String, History)
 async fn nearest(store: &dyn Store, id: &str) -> anyhow::Result<String> {
     let letters = store.dead_letters(&DeadFilter::default(), dead::MANY).await?;
     Ok(super::did_you_mean_id(id, letters.iter().map(|letter| letter.key.id.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_lost_is_told_and_nothing_if_it_lost_nothing() {
+        assert!(among(&[]).is_empty());
+        let loss = Audit {
+            actor: "worker 1".into(),
+            action: LOST.into(),
+            target: "car.commands".into(),
+            reason: "records 10–30 of p3 are gone: they were deleted before this group handled them".into(),
+            at: chrono::DateTime::UNIX_EPOCH,
+        };
+        let lines = [
+            "it may have been among records that the broker lost:",
+            "  1970-01-01T00:00:00.000Z  records 10–30 of p3 are gone: they were deleted before this group handled them (car.commands)",
+        ];
+        assert_eq!(among(&[loss]), lines);
+    }
 }

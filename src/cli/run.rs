@@ -3,7 +3,7 @@
 use super::Globals;
 use crate::{
     Handlers, Worker,
-    worker::{open_store, open_transport},
+    worker::{open_store, open_transport, patiently},
 };
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,10 +36,19 @@ impl Run {
         runtime.block_on(async {
             let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-            let opened = open_store(&config, true).await?;
-            let transport = open_transport(&config)?;
-            let worker = Worker::new(config, handlers).channels(self.channels);
-            let running = worker.start(opened.store.clone(), transport).await?;
+            let start = async {
+                let patience = config.worker.start_timeout;
+                let opened = patiently(patience, async || open_store(&config, true).await).await?;
+                let transport = open_transport(&config)?;
+                let worker = Worker::new(config, handlers).channels(self.channels).patience(patience);
+                let running = worker.start(opened.store.clone(), transport).await?;
+                anyhow::Ok((opened, running))
+            };
+            let (opened, running) = tokio::select! {
+                started = start => started?,
+                _ = terminate.recv() => return Ok(not_begun()),
+                _ = interrupt.recv() => return Ok(not_begun()),
+            };
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             info!("ending: what runs may finish; a second signal ends at once");
             tokio::select! {
@@ -51,6 +60,11 @@ impl Run {
             Ok(true)
         })
     }
+}
+
+fn not_begun() -> bool {
+    info!("told to end before it had begun");
+    true
 }
 
 fn at_once() -> ! {

@@ -13,9 +13,13 @@ use serde_json::json;
 #[command(after_help = "\
 Examples:
   {bin} topology plan --broker amqp://app:secret@mq/cars
+  {bin} topology plan --broker kafka://host:9092
   {bin} topology apply --broker amqp://operator:secret@mq/cars
 
-Then workers may run with `declare = false`, as a user who may make nothing.")]
+Then workers may run with `declare = false`, as a user who may make nothing.
+The last line of `plan` says how deep it could look. RabbitMQ shows bindings,
+policies and strays by its management API only: see `management` in the
+configuration. Strays stay where they are, above all a queue with messages.")]
 pub(super) enum Topology {
     /// Say what is there, what would be made and what is in the way; changes nothing
     Plan,
@@ -44,14 +48,21 @@ impl Topology {
             );
             return Ok(fits);
         }
-        for line in &found {
-            output::line(as_line(line));
+        if found.is_empty() {
+            output::line(format!("the {} broker has nothing to declare", transport.kind()));
+            return Ok(fits);
         }
-        output::line(match (found.is_empty(), fits) {
-            (true, _) => format!("the {} broker has nothing to declare", transport.kind()),
-            (false, true) => reach,
-            (false, false) => "A start is refused until what differs is changed.".to_owned(),
-        });
+        for finding in &found {
+            as_lines(finding).into_iter().for_each(output::line);
+        }
+        output::line("");
+        for (like, advice) in ADVICE {
+            if found.iter().any(|finding| word(&finding.standing) == *like) {
+                output::line(*advice);
+            }
+        }
+        let all = "Everything that was looked for could be seen.";
+        wrapped(if reach.is_empty() { all } else { &reach }, "").into_iter().for_each(output::line);
         Ok(fits)
     }
 }
@@ -67,12 +78,37 @@ fn word(standing: &Standing) -> &'static str {
     }
 }
 
-fn as_line(Finding { thing, standing }: &Finding) -> String {
-    match standing {
-        Standing::Differs(how) | Standing::Endangered(how) => format!("{:8} {thing}: {how}", word(standing)),
-        _ => format!("{:8} {thing}", word(standing)),
-    }
+/// What to do about it, for each kind that does not say it itself.
+const ADVICE: &[(&str, &str)] = &[
+    ("missing", "Missing: `topology apply` makes it, and so does a worker that may (`declare = true`)."),
+    ("differs", "Differs: a start is refused until it is changed."),
+    ("stray", "Stray: nobody here wants it, and nothing here deletes it; do it by hand once it is empty."),
+    ("danger", "Danger: a worker starts, but the broker may lose, delay or bury messages on its own."),
+];
+
+/// The thing, and below it what there is to say of it.
+fn as_lines(Finding { thing, standing }: &Finding) -> Vec<String> {
+    let first = format!("{:8} {thing}", word(standing));
+    let below = match standing {
+        Standing::Differs(how) | Standing::Endangered(how) => wrapped(how, "         "),
+        _ => Vec::new(),
+    };
+    [vec![first], below].concat()
 }
+
+/// Broken between words, for a terminal that shows a whole report.
+fn wrapped(text: &str, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => line.extend([" ", word]),
+            _ => lines.push(format!("{indent}{word}")),
+        }
+    }
+    lines
+}
+
+const WIDTH: usize = 100;
 
 fn as_json(Finding { thing, standing }: &Finding) -> serde_json::Value {
     let how = match standing {
@@ -80,4 +116,21 @@ fn as_json(Finding { thing, standing }: &Finding) -> serde_json::Value {
         _ => None,
     };
     json!({ "thing": thing, "standing": word(standing), "difference": how })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_a_line_and_what_there_is_to_say_stands_below_it() {
+        let finding = |standing| Finding { thing: "queue `a`".into(), standing };
+        assert_eq!(as_lines(&finding(Standing::Stray)), ["stray    queue `a`"]);
+        let long = "word ".repeat(30);
+        let lines = as_lines(&finding(Standing::Endangered(long.clone())));
+        assert_eq!(lines[0], "danger   queue `a`");
+        assert!(lines[1..].iter().all(|line| line.starts_with("         word") && line.len() <= WIDTH), "{lines:?}");
+        let words: Vec<_> = lines[1..].iter().flat_map(|line| line.split_whitespace()).collect();
+        assert_eq!(words, long.split_whitespace().collect::<Vec<_>>());
+    }
 }

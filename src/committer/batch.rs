@@ -5,9 +5,10 @@ use crate::{
     clock,
     fault::{self, Point},
     relay::Relay,
-    store::{Batch, Finished, Store, StoreError, Verdict},
+    store::{Batch, Fate, Finished, Store, StoreError, Verdict},
 };
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -31,7 +32,11 @@ type Answer = Option<Result<Verdict, String>>;
 impl Shared {
     pub(super) async fn commit(&self, batch: Vec<Ticket>) {
         // Those with a transaction of their own commit there, the rest together.
-        let (solo, group): (Vec<_>, Vec<_>) = batch.into_iter().partition(|t| t.open.is_some());
+        let (solo, group): (Vec<_>, Vec<_>) = if batch.iter().all(|ticket| ticket.open.is_none()) {
+            (Vec::new(), batch)
+        } else {
+            batch.into_iter().partition(|ticket| ticket.open.is_some())
+        };
         let solos = futures::future::join_all(solo.into_iter().map(|ticket| self.commit_solo(ticket)));
         tokio::join!(self.commit_group(group), solos);
     }
@@ -42,15 +47,16 @@ impl Shared {
         }
         let mut finished = Vec::with_capacity(group.len());
         let mut tickets = Vec::with_capacity(group.len());
-        for Ticket { finished: message, delivery, weight, answer, .. } in group {
+        for Ticket { finished: message, delivery, weight, then, .. } in group {
             finished.push(*message);
-            tickets.push((delivery, weight, answer));
+            tickets.push((delivery, weight, then));
         }
         let (answers, in_doubt) = self.commit_or_split(&finished).await;
         fault::at(Point::AfterCommit).await;
-        let (mut left, mut rows) = (Vec::new(), Vec::new());
+        let (mut left, mut rows, mut fates) = (Vec::new(), Vec::new(), BTreeMap::<_, u64>::new());
         let mut settled = Vec::with_capacity(finished.len());
-        for ((message, answer), (delivery, weight, asked)) in finished.into_iter().zip(answers).zip(tickets) {
+        let mut freed = Vec::with_capacity(finished.len());
+        for ((message, answer), (delivery, weight, then)) in finished.into_iter().zip(answers).zip(tickets) {
             if in_doubt && matches!(answer, Some(Ok(Verdict::Duplicate | Verdict::Conflict))) {
                 // Perhaps our own commit whose answer was lost: it changed the inbox and the documents, and its rows stand in the
                 // outbox under our name.
@@ -59,32 +65,37 @@ impl Shared {
             let done = match answer {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
+                    *fates.entry(message.fate.word()).or_default() += 1;
                     left.extend(message.row);
                     rows.extend(message.effects.outbox);
+                    freed.push(weight);
                     Settled::Stored
                 }
                 Some(Ok(Verdict::Duplicate)) => {
                     delivery.ack(Committed { _minted_here: () });
+                    *fates.entry(Fate::Duplicate.word()).or_default() += 1;
                     self.relay.forget(message.row);
                     Settled::Duplicate
                 }
-                Some(Ok(Verdict::Conflict)) => Settled::Back(Why::Conflict, delivery, weight),
-                Some(Ok(Verdict::IdReused)) => Settled::Back(Why::IdReused, delivery, weight),
-                Some(Ok(Verdict::KeyConflict)) => Settled::Back(Why::KeyConflict, delivery, weight),
-                Some(Err(why)) => Settled::Back(Why::Refused(why), delivery, weight),
+                Some(Ok(Verdict::Conflict)) => Settled::back(Why::Conflict, delivery, weight),
+                Some(Ok(Verdict::IdReused)) => Settled::back(Why::IdReused, delivery, weight),
+                Some(Ok(Verdict::KeyConflict)) => Settled::back(Why::KeyConflict, delivery, weight),
+                Some(Err(why)) => Settled::back(Why::Refused(why), delivery, weight),
                 None => Settled::Dropped,
             };
-            settled.push((asked, done));
+            settled.push((then, done));
         }
+        self.counters.count(fates);
         fault::at(Point::AfterAck).await;
         for row in left {
             self.relay.forget(Some(row));
         }
         self.relay.take(rows);
         // Last: an answered walk leaves its lane, and the next of the key must find these rows in the relay before its own.
-        for (asked, done) in settled {
-            let _ = asked.send(done); // the walk may be gone; the fate stands
+        for (then, done) in settled {
+            then(done);
         }
+        drop(freed); // all at once: who receives is woken for a batch, not for a message
     }
 
     /// Depth first, left to right, so that order stays; halves until the guilty message stands alone. The second answer: the
@@ -140,7 +151,7 @@ impl Shared {
     }
 
     async fn commit_solo(&self, ticket: Ticket) {
-        let Ticket { finished, delivery, weight, open, answer } = ticket;
+        let Ticket { finished, delivery, weight, open, then, .. } = ticket;
         let Some(open) = open else { return };
         fault::at(Point::BeforeCommit).await;
         self.counters.commits.fetch_add(1, Relaxed);
@@ -148,6 +159,7 @@ impl Shared {
             Ok(Verdict::Stored) => {
                 fault::at(Point::AfterCommit).await;
                 delivery.ack(Committed { _minted_here: () });
+                self.counters.count([(finished.fate.word(), 1)]);
                 fault::at(Point::AfterAck).await;
                 self.relay.forget(finished.row);
                 self.relay.take(finished.effects.outbox);
@@ -155,12 +167,13 @@ impl Shared {
             }
             Ok(Verdict::Duplicate) => {
                 delivery.ack(Committed { _minted_here: () });
+                self.counters.count([(Fate::Duplicate.word(), 1)]);
                 self.relay.forget(finished.row);
                 Settled::Duplicate
             }
-            Ok(Verdict::Conflict) => Settled::Back(Why::Conflict, delivery, weight),
-            Ok(Verdict::IdReused) => Settled::Back(Why::IdReused, delivery, weight),
-            Ok(Verdict::KeyConflict) => Settled::Back(Why::KeyConflict, delivery, weight),
+            Ok(Verdict::Conflict) => Settled::back(Why::Conflict, delivery, weight),
+            Ok(Verdict::IdReused) => Settled::back(Why::IdReused, delivery, weight),
+            Ok(Verdict::KeyConflict) => Settled::back(Why::KeyConflict, delivery, weight),
             // The author's statements are in it and cannot be repeated from here: the delivery comes again, and the inbox row
             // tells whether this commit was made.
             Err(error) if error.is_transient() => {
@@ -168,9 +181,9 @@ impl Shared {
                 self.relay.look_again(&finished.effects.outbox);
                 Settled::Dropped
             }
-            Err(error) => Settled::Back(Why::Refused(error.to_string()), delivery, weight),
+            Err(error) => Settled::back(Why::Refused(error.to_string()), delivery, weight),
         };
-        let _ = answer.send(settled);
+        then(settled);
     }
 }
 

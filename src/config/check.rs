@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::explain::{self, header};
 use super::units::format_duration;
-use super::words::{GroupProtocol, Guarantees, TransportKind};
+use super::words::{GroupProtocol, Guarantees, Sasl, TransportKind};
 use super::{BrokerUrl, Config, KafkaConfig, StoreUrl, TransportConfig, routing};
 
 /// What a commit and the wait before it may take beside the handler, until the broker takes the message away.
@@ -140,10 +140,49 @@ impl TransportConfig {
             let example = if kind == TransportKind::Kafka { "kafka://host:9092" } else { "amqp://host:5672" };
             found.impossible(&section, "url", "there is none", format!("set it, for example to \"{example}\""));
         }
+        login(name, self, &mut found);
         if kind == TransportKind::Kafka {
             kafka(name, &self.kafka, &mut found);
+            kafka_login(name, self, &mut found);
         }
         found.0
+    }
+}
+
+/// Who logs in, and how the way there is guarded.
+fn login(name: &str, transport: &TransportConfig, found: &mut Found) {
+    let section = ["transport", name];
+    let TransportConfig { url, password, password_file, ca_file, client_cert, client_key, management, .. } = transport;
+    let (address, text) = match url {
+        BrokerUrl::Amqp(url) => (Some(url.expose()), url.expose()),
+        BrokerUrl::Kafka(url) => (None, url.expose()),
+        BrokerUrl::Embedded => (None, ""),
+    };
+    let in_url = text.rsplit_once('@').is_some_and(|(user, _)| user.replacen("://", "", 1).contains(':'));
+    let given = [(in_url, "url"), (password.is_some(), "password"), (password_file.is_some(), "password_file")];
+    let given: Vec<_> = given.iter().filter(|(given, _)| *given).map(|(_, key)| *key).collect();
+    if let [first, .., last] = given[..] {
+        found.impossible(&section, last, format!("{first} has a password too"), "leave one of them away");
+    }
+    for (key, one, other, has) in
+        [("client_cert", client_cert, client_key, "client_key"), ("client_key", client_key, client_cert, "client_cert")]
+    {
+        if one.is_some() && other.is_none() {
+            found.impossible(&section, key, format!("there is no {has} to it"), format!("set {has} too"));
+        }
+    }
+    let plain = address.is_some_and(|url| url.starts_with("amqp://"));
+    let encrypted_elsewhere = management.as_ref().is_some_and(|url| url.is_encrypted());
+    let tls = [("ca_file", ca_file), ("client_cert", client_cert)].into_iter().find(|(_, file)| file.is_some());
+    if let Some((key, _)) = tls
+        && plain
+        && !encrypted_elsewhere
+    {
+        let reason = "url is amqp://, so nothing is encrypted and it has no effect";
+        found.weak(&section, key, reason, "write amqps:// (port 5671), or remove it");
+    }
+    if management.is_some() && transport.kind != TransportKind::Rabbitmq {
+        found.impossible(&section, "management", "only RabbitMQ has that API", "remove it");
     }
 }
 
@@ -158,6 +197,47 @@ fn kafka(name: &str, kafka: &KafkaConfig, found: &mut Found) {
         let reason = format!("{} is less than a broker takes by default", format_duration(kafka.session_timeout));
         let fix = "set it to at least 6s, or lower the broker's group.min.session.timeout.ms";
         found.weak(&section, "session_timeout", reason, fix);
+    }
+}
+
+/// Who logs in to Kafka, and whether this build can.
+fn kafka_login(name: &str, transport: &TransportConfig, found: &mut Found) {
+    let (section, url) = (["transport", name], transport.url.expose());
+    let tls = url.starts_with("kafkas://");
+    let in_url = url.split_once("://").and_then(|(_, rest)| Some(rest.rsplit_once('@')?.0));
+    let (user_in_url, password_in_url) = in_url.map_or((false, false), |login| {
+        let (user, password) = login.split_once(':').unwrap_or((login, ""));
+        (!user.is_empty(), !password.is_empty())
+    });
+    let user = user_in_url || transport.user.is_some();
+    let password = password_in_url || transport.password.is_some() || transport.password_file.is_some();
+    if user && !password {
+        let fix = "set password_file, or the password in PITCREW_TRANSPORT__NAME__PASSWORD or the url";
+        found.impossible(&section, "user", "there is no password to it", fix);
+    }
+    if password && !user {
+        found.impossible(
+            &section,
+            "user",
+            "there is a password, and nobody who logs in",
+            "set user, or name it in url",
+        );
+    }
+    let files = [("ca_file", &transport.ca_file), ("client_cert", &transport.client_cert)];
+    if let Some((key, _)) = files.into_iter().find(|(_, file)| file.is_some() && !tls) {
+        let reason = "url is kafka://, so nothing is encrypted and it has no effect";
+        found.weak(&section, key, reason, "write kafkas://, or remove it");
+    }
+    let sasl = transport.kafka.sasl;
+    if user && !tls && sasl == Sasl::Plain {
+        let reason = "the password goes over the network as it is";
+        let fix = "write kafkas:// in url, or set it to \"scram-sha-512\"";
+        found.weak(&["transport", name, "kafka"], "sasl", reason, fix);
+    }
+    if !cfg!(feature = "kafka-tls") && (tls || (user && sasl != Sasl::Plain)) {
+        let what = if tls { "TLS" } else { "SCRAM" };
+        let fix = "build it with --features pitcrew/kafka-tls, which needs the system's OpenSSL (Debian: libssl-dev)";
+        found.impossible(&section, "url", format!("this build has no {what} for Kafka"), fix);
     }
 }
 

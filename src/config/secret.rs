@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 const MASK: &str = "***";
@@ -33,6 +35,68 @@ impl fmt::Debug for Secret {
         write!(f, "{:?}", masked(&self.0))
     }
 }
+
+/// A text that is secret as a whole: a password, a private key. `Debug`, `Display` and `Serialize` print `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Takes the text as it stands.
+    pub fn new(text: impl Into<String>) -> Self {
+        Hidden(text.into())
+    }
+
+    /// The text itself: for logging in and for nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(MASK)
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl Serialize for Hidden {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(MASK)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Hidden;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text in quotes")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Hidden, E> {
+                Ok(Hidden::new(text))
+            }
+            // Said in words of our own: serde's would quote the number, which is the password.
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Hidden, E> {
+                Err(E::custom(NO_TEXT))
+            }
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Hidden, E> {
+                Err(E::custom(NO_TEXT))
+            }
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Hidden, E> {
+                Err(E::custom(NO_TEXT))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+const NO_TEXT: &str = "must be a text in quotes (what it is is not shown)";
 
 /// The text with every password of a URL in it replaced; a text that is no URL is left as it is.
 pub(super) fn masked(text: &str) -> String {

@@ -8,11 +8,13 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use super::address::{BrokerUrl, StoreUrl};
+use super::address::{BrokerUrl, ManagementUrl, StoreUrl};
 use super::name::{self, Name};
+use super::secret::Hidden;
 use super::units::{self, Count, Span};
-use super::words::{Dedup, GroupProtocol, OnLost, Ordering, TooOld, TransportKind, Unrouted};
+use super::words::{Dedup, GroupProtocol, OnLost, Ordering, Sasl, TooOld, TransportKind, Unrouted};
 use super::{explain, secret};
+use crate::message::wire::Prefix;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -27,9 +29,27 @@ pub struct TransportConfig {
     pub url: BrokerUrl,
     /// Whether what is missing on the broker is made at the start, or only verified.
     pub declare: bool,
+    /// Who logs in, if the url does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The password, if the url has none: for the environment, not for a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Hidden>,
+    /// A file with the password, in place of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
     /// A PEM file with the certificates that the broker's may be signed by, in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// A PEM file with this service's own certificate, and those between it and what the broker trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_cert: Option<PathBuf>,
+    /// A PEM file with its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
+    /// RabbitMQ's management API: what AMQP does not show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub management: Option<ManagementUrl>,
     /// What is particular to Kafka.
     pub kafka: KafkaConfig,
 }
@@ -40,7 +60,13 @@ impl Default for TransportConfig {
             kind: TransportKind::Embedded,
             url: BrokerUrl::Embedded,
             declare: true,
+            user: None,
+            password: None,
+            password_file: None,
             ca_file: None,
+            client_cert: None,
+            client_key: None,
+            management: None,
             kafka: KafkaConfig::default(),
         }
     }
@@ -69,6 +95,10 @@ pub struct KafkaConfig {
     pub session_timeout: Duration,
     /// What happens when records are gone that were never handled.
     pub on_lost: OnLost,
+    /// How a password is shown to the broker.
+    pub sasl: Sasl,
+    /// A static member's name, one a process; `${NAME}` in it is taken from the environment. Empty: no static member.
+    pub group_instance_id: String,
 }
 
 impl Default for KafkaConfig {
@@ -81,6 +111,8 @@ impl Default for KafkaConfig {
             group_protocol: GroupProtocol::Classic,
             session_timeout: Duration::from_secs(10),
             on_lost: OnLost::Continue,
+            sasl: Sasl::ScramSha512,
+            group_instance_id: String::new(),
         }
     }
 }
@@ -126,6 +158,9 @@ impl Default for Retention {
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct WorkerConfig {
+    /// How long `run` waits for a store or a broker that does not answer yet; zero: it gives up at once.
+    #[serde(with = "units::duration")]
+    pub start_timeout: Duration,
     /// How long a shutdown waits for handlers that still run.
     #[serde(with = "units::duration")]
     pub drain_timeout: Duration,
@@ -152,6 +187,7 @@ pub struct WorkerConfig {
 impl Default for WorkerConfig {
     fn default() -> Self {
         WorkerConfig {
+            start_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(25),
             ack_timeout: HOUR / 2,
             payload_limit: 1_000_000,
@@ -184,8 +220,23 @@ pub struct ChannelConfig {
     pub too_old: TooOld,
     /// What happens to an event that nobody subscribes to.
     pub unrouted: Unrouted,
+    /// What the names of attributes begin with in the headers of what is sent there. Default: the transport's.
+    #[serde(with = "attribute_prefix", skip_serializing_if = "Option::is_none")]
+    pub attribute_prefix: Option<Prefix>,
     /// What happens after a failure.
     pub retry: RetryPolicy,
+}
+
+/// `#[serde(with)]` for a prefix.
+mod attribute_prefix {
+    use super::*;
+    const EXPECTED: &str = "\"cloudEvents_\", \"cloudEvents:\", \"ce-\" or \"ce_\"";
+    pub(super) fn serialize<S: Serializer>(value: &Option<Prefix>, to: S) -> Result<S::Ok, S::Error> {
+        value.map(Prefix::as_str).serialize(to)
+    }
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Prefix>, D::Error> {
+        units::text(from, EXPECTED, |word| Prefix::ALL.into_iter().find(|prefix| prefix.as_str() == word)).map(Some)
+    }
 }
 
 impl Default for ChannelConfig {
@@ -198,6 +249,7 @@ impl Default for ChannelConfig {
             ordering: Ordering::Key,
             too_old: TooOld::Dead,
             unrouted: Unrouted::Hold,
+            attribute_prefix: None,
             retry: RetryPolicy::default(),
         }
     }

@@ -116,6 +116,18 @@ words! {
 }
 
 words! {
+    /// How a password is shown to a Kafka broker.
+    Sasl, "\"plain\", \"scram-sha-256\" or \"scram-sha-512\"" {
+        /// As it is.
+        Plain = "plain",
+        /// Proved to be known, and never sent.
+        ScramSha256 = "scram-sha-256",
+        /// The same, with a longer hash.
+        ScramSha512 = "scram-sha-512",
+    }
+}
+
+words! {
     /// What happens when records are gone from a topic that were never handled.
     OnLost, "\"continue\" or \"stop\"" {
         /// It is told loudly and counted, and the worker goes on with what is there.

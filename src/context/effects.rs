@@ -1,7 +1,7 @@
 //! Unit of Work: the writes of one handler run, collected in memory.
 
 use super::EffectError;
-use crate::store::OutboxRow;
+use crate::{message::to_json_text, store::OutboxRow};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::fmt::Display;
@@ -124,7 +124,7 @@ impl Effects {
 
     pub(crate) fn save<D: Document>(&mut self, document: &D, expect: Expect) -> Result<(), EffectError> {
         let what = D::COLLECTION;
-        let body = serde_json::to_string(document).map_err(|source| EffectError::Unserialisable { what, source })?;
+        let body = to_json_text(document).map_err(|source| EffectError::Unserialisable { what, source })?;
         let id = document.id().to_string();
         self.admit(what, &body)?;
         if id.contains('\0') {

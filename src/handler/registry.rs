@@ -2,7 +2,7 @@
 
 use super::{Erased, Handler, Typed};
 use crate::{
-    BoxFuture, Envelope, Message,
+    BoxFuture, Breaker, Envelope, Message,
     context::{Row, RowSpec},
     message::{self, DecodeError, Intent, Kind},
 };
@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     marker::PhantomData,
     panic::Location,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// What a handler may ask for while it is built. Handlers are built by `run`, `demo` and tests only: `schema export` and
@@ -23,6 +23,10 @@ pub struct Setup {
     pub(crate) consumer: Arc<str>,
     pub(crate) sections: Arc<BTreeMap<String, serde_json::Value>>,
     pub(crate) postgres: Option<sqlx::PgPool>,
+    /// All of this worker, by name.
+    breakers: Arc<Mutex<BTreeMap<String, Breaker>>>,
+    /// Those that this handler asked for.
+    asked: Arc<Mutex<Vec<Breaker>>>,
 }
 
 impl Setup {
@@ -35,6 +39,18 @@ impl Setup {
         let section = self.sections.get(&*self.consumer).cloned();
         let section = section.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new()));
         serde_json::from_value(section).with_context(|| format!("[handlers.\"{}\"]", self.consumer))
+    }
+
+    /// The Circuit Breaker of what is called `name`, shared with all handlers of this worker that ask for the same name. While
+    /// it is open none of this handler's messages is begun, except one probe at a time.
+    pub fn breaker(&self, name: &str) -> Breaker {
+        let mut all = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = all.entry(name.to_owned()).or_insert_with(|| Breaker::new(name)).clone();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.iter().all(|other| other.name() != name) {
+            asked.push(breaker.clone());
+        }
+        breaker
     }
 
     /// The worker's Postgres pool, for reads of the author's own.
@@ -64,6 +80,14 @@ struct Entry {
     made: Made,
     schema: fn() -> Schema,
     check: Check,
+    external: Option<External>,
+}
+
+/// What a handler calls outside the database, and what a call is worth of which nobody knows whether it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct External {
+    pub(crate) system: &'static str,
+    pub(crate) in_doubt_is_dead: bool,
 }
 
 /// Whether a handler of this build would read the payload.
@@ -157,6 +181,32 @@ impl Handlers {
         self
     }
 
+    /// The handler registered last calls `system` outside the database (`"smtp"`, `"stripe"`), where no transaction takes back what
+    /// was done. Such a handler asks the inbox before every message, and writes down that it begins before it does: that costs a
+    /// query and a commit a message, and what was begun and did not end is known. It runs again then, as any other, unless
+    /// [`in_doubt_is_dead`](Self::in_doubt_is_dead) says otherwise; a replay of its dead letters wants `--repeat-external`.
+    #[track_caller]
+    pub fn external(mut self, system: &'static str) -> Self {
+        let at = Location::caller();
+        match self.entries.last_mut() {
+            Some(last) => last.external = Some(External { system, in_doubt_is_dead: false }),
+            None => self.mistakes.push(format!(".external(\"{system}\") follows no handler ({at})")),
+        }
+        self
+    }
+
+    /// The handler registered last must not call its external system twice: what was begun and did not end (its worker died, it
+    /// panicked, passed its deadline or outlived a shutdown, or lost a race for a document) is dead(in doubt), for a person to decide.
+    #[track_caller]
+    pub fn in_doubt_is_dead(mut self) -> Self {
+        let at = Location::caller();
+        match self.entries.last_mut().and_then(|last| last.external.as_mut()) {
+            Some(external) => external.in_doubt_is_dead = true,
+            None => self.mistakes.push(format!(".in_doubt_is_dead() belongs behind .external(\"…\") ({at})")),
+        }
+        self
+    }
+
     #[track_caller]
     fn add<M: Message>(mut self, rust: &'static str, made: Made) -> Self {
         let (at, name) = (Location::caller(), self.next_name.take());
@@ -171,7 +221,18 @@ impl Handlers {
         }
         let schema: fn() -> Schema = || schemars::schema_for!(M);
         let check: Check = |envelope| message::decode::<M>(envelope).map(drop);
-        self.entries.push(Entry { ty: M::TYPE, version: M::VERSION, intent, name, rust, at, made, schema, check });
+        self.entries.push(Entry {
+            ty: M::TYPE,
+            version: M::VERSION,
+            intent,
+            name,
+            rust,
+            at,
+            made,
+            schema,
+            check,
+            external: None,
+        });
         self
     }
 
@@ -202,6 +263,11 @@ impl Handlers {
             types,
             rows: self.rows.clone(),
             needs_postgres: self.needs_postgres.clone(),
+            external: self
+                .entries
+                .iter()
+                .filter_map(|e| Some((e.name.clone().unwrap_or_else(|| e.ty.to_owned()), e.external?.system)))
+                .collect(),
             mistakes: self.mistakes.clone(),
         }
     }
@@ -213,18 +279,26 @@ impl Handlers {
         postgres: Option<sqlx::PgPool>,
     ) -> anyhow::Result<Registry> {
         anyhow::ensure!(self.mistakes.is_empty(), "{}", self.mistakes.join("\n"));
-        let sections = Arc::new(sections);
+        let (sections, breakers) = (Arc::new(sections), Arc::default());
         let mut handlers = HashMap::new();
         for entry in self.entries {
             let consumer: Arc<str> = entry.name.as_deref().unwrap_or(entry.ty).into();
-            let setup = Setup { consumer: consumer.clone(), sections: sections.clone(), postgres: postgres.clone() };
+            let asked = Arc::<Mutex<Vec<Breaker>>>::default();
+            let setup = Setup {
+                consumer: consumer.clone(),
+                sections: sections.clone(),
+                postgres: postgres.clone(),
+                breakers: Arc::clone(&breakers),
+                asked: asked.clone(),
+            };
             let call = match entry.made {
                 Made::Ready(handler) => handler,
                 Made::Later(build) => build(setup)
                     .await
                     .with_context(|| format!("building the handler of `{}` ({})", entry.ty, entry.at))?,
             };
-            let registered = Registered { consumer, version: entry.version, call };
+            let breakers = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let registered = Registered { consumer, version: entry.version, breakers, external: entry.external, call };
             handlers.insert((entry.name, entry.ty), Arc::new(registered));
         }
         Ok(Registry { handlers })
@@ -254,6 +328,8 @@ pub(crate) struct Contract {
     pub(crate) types: BTreeMap<&'static str, TypeInfo>,
     pub(crate) rows: Vec<RowSpec>,
     pub(crate) needs_postgres: Vec<String>,
+    /// What handlers call outside the database, by consumer.
+    pub(crate) external: BTreeMap<String, &'static str>,
     pub(crate) mistakes: Vec<String>,
 }
 
@@ -270,6 +346,9 @@ impl Contract {
 pub(crate) struct Registered {
     pub(crate) consumer: Arc<str>,
     pub(crate) version: u32,
+    /// Those that it asked for while it was built.
+    pub(crate) breakers: Vec<Breaker>,
+    pub(crate) external: Option<External>,
     pub(crate) call: Box<dyn Erased>,
 }
 

@@ -32,6 +32,18 @@ pub struct Raw {
     pub body: Bytes,
 }
 
+/// The header of what may have been published before under the same ID: whoever keeps an inbox asks it before the work begins.
+/// It says something of one publish, so it is no part of an envelope: a transport writes it where
+/// [`Sending::begun`](crate::transport::Sending::begun) says so.
+pub const AGAIN: &str = "pitcrew-again";
+
+impl Raw {
+    /// Whether it carries [`AGAIN`]: its delivery is suspect.
+    pub fn is_again(&self) -> bool {
+        self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(AGAIN))
+    }
+}
+
 /// Native properties that mean the same as an attribute. Any of them may be absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {

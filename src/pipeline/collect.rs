@@ -64,7 +64,7 @@ impl Pipeline {
             (Ok(envelope), None) if is_our_copy(&envelope) => {
                 let known = self.frame(self.consumer_of(&envelope), envelope, Fate::Ignored);
                 let known = Box::new(Finished { fenced: false, ..known });
-                drop(self.shared.committer.commit(known, delivery, weight, None).await);
+                drop(self.shared.committer.commit(known, delivery, weight).await);
                 return;
             }
             (Ok(envelope), burial) => self.buried(envelope, &why(burial.as_ref())),
@@ -79,15 +79,8 @@ impl Pipeline {
     fn buried(&self, envelope: Arc<Envelope>, error: &str) -> Finished {
         let consumer = self.consumer_of(&envelope);
         let mut finished = self.frame(consumer, envelope, Fate::Dead(Reason::Buried));
-        finished.letter = Some(self.letter(&finished, LetterState::Dead, Reason::Buried.word(), error));
+        finished.letter = Some(self.letter(&finished, LetterState::Dead, Reason::Buried.word(), error).into());
         finished
-    }
-
-    fn consumer_of(&self, envelope: &Envelope) -> Arc<str> {
-        match self.runners.get(envelope.ty.as_str()) {
-            Some(runner) => runner.registered.consumer.clone(),
-            None => envelope.ty.as_str().into(),
-        }
     }
 }
 

@@ -41,6 +41,14 @@ impl Pipeline {
                     }
                 }
             }
+            End::Panicked(message) if work.runner.in_doubt_is_dead() => {
+                self.in_doubt(work, AttemptKind::Panic, &format!("panicked: {message}"))
+            }
+            End::TimedOut if work.runner.in_doubt_is_dead() => self.in_doubt(
+                work,
+                AttemptKind::Timeout,
+                &format!("not ended at its deadline of {:?}", work.runner.deadline),
+            ),
             End::Panicked(message) => self.again(work, AttemptKind::Panic, None, &format!("panicked: {message}")),
             End::TimedOut => {
                 let text = format!("not ended at its deadline of {:?}", work.runner.deadline);
@@ -65,19 +73,20 @@ impl Pipeline {
     }
 
     /// It was not done: a copy with a higher attempt, due later, or the end.
-    fn again(&self, work: &Work, kind: AttemptKind, asked: Option<Duration>, error: &str) -> Finished {
+    pub(super) fn again(&self, work: &Work, kind: AttemptKind, asked: Option<Duration>, error: &str) -> Finished {
         let (hop, now) = (&work.envelope.hop, clock::now());
         let tried = Tried { kind, asked, now, random: fastrand::f64() };
         match self.policy.retry.next(hop, work.envelope.expires, tried) {
             Next::Dead(reason) => self.dead(work, kind, reason, error),
             Next::Expired => {
                 let mut finished = self.finished(work, Fate::Expired);
-                finished.attempt = Some(self.attempt(work, kind, error, finished.at));
+                finished.attempt = Some(self.attempt(work, kind, error, finished.at).into());
                 finished
             }
             Next::At(at) => {
                 let mut finished = self.finished(work, Fate::Retry(at));
-                finished.attempt = Some(Attempt { next: Some(at), ..self.attempt(work, kind, error, finished.at) });
+                let attempt = Attempt { next: Some(at), ..self.attempt(work, kind, error, finished.at) };
+                finished.attempt = Some(attempt.into());
                 // What the broker can keep it keeps; a longer wait is the outbox row's.
                 let kept = self.is_kept_by_broker(at - now);
                 let mut copy = (*work.envelope).clone();
@@ -105,9 +114,15 @@ impl Pipeline {
         delay <= longest.min(self.shared.transport.promises().longest_delay)
     }
 
+    /// It was begun, what it does outside the database may have been done, and it must not be done twice.
+    pub(super) fn in_doubt(&self, work: &Work, kind: AttemptKind, error: &str) -> Finished {
+        let system = work.runner.external.map_or("an external system", |external| external.system);
+        self.dead(work, kind, Reason::InDoubt, &format!("{error}; what it asked of `{system}` may have been done"))
+    }
+
     pub(super) fn dead(&self, work: &Work, kind: AttemptKind, reason: Reason, error: &str) -> Finished {
         let mut finished = self.rejected(self.finished(work, Fate::Dead(reason)), error);
-        finished.attempt = Some(self.attempt(work, kind, error, finished.at));
+        finished.attempt = Some(self.attempt(work, kind, error, finished.at).into());
         finished
     }
 
@@ -127,6 +142,11 @@ impl Pipeline {
                 let finished = self.rejected(self.finished(work, Fate::Dead(Reason::KeyConflict)), error);
                 Finished { operation: None, ..finished }
             }
+            Why::Conflict if work.runner.in_doubt_is_dead() => self.in_doubt(
+                work,
+                AttemptKind::Conflict,
+                "a guarded document changed meanwhile, so nothing of it was stored",
+            ),
             Why::Conflict => {
                 self.again(work, AttemptKind::Conflict, None, "guarded documents changed again and again meanwhile")
             }
@@ -150,7 +170,7 @@ impl Pipeline {
     /// Adds the letter to a dead fate.
     pub(super) fn rejected(&self, mut finished: Finished, error: &str) -> Finished {
         if let Fate::Dead(reason) = finished.fate {
-            finished.letter = Some(self.letter(&finished, LetterState::Dead, reason.word(), error));
+            finished.letter = Some(self.letter(&finished, LetterState::Dead, reason.word(), error).into());
             if self.shared.transport.promises().dead_letter_channel {
                 finished.effects.outbox.push(self.dead_letter_copy(&finished, reason, error));
             }
@@ -172,7 +192,7 @@ impl Pipeline {
 
     /// Adds the letter that waits for a newer build.
     pub(super) fn quarantined(&self, mut finished: Finished, error: &str) -> Finished {
-        finished.letter = Some(self.letter(&finished, LetterState::Quarantined, "newer_version", error));
+        finished.letter = Some(self.letter(&finished, LetterState::Quarantined, "newer_version", error).into());
         finished
     }
 

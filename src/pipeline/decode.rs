@@ -8,7 +8,7 @@ use crate::{
         Intent,
         wire::{self, Raw},
     },
-    store::{DeadLetter, Fate, Finished, InboxKey, LetterKey, LetterState, Reason},
+    store::{DeadLetter, Fate, Finished, LetterKey, LetterState, Reason},
     transport::{Content, Delivery},
 };
 use serde_json::{Value, json};
@@ -34,19 +34,15 @@ impl Pipeline {
 
     /// Which handler is it for, and may it run at all?
     fn recognise(&self, envelope: Arc<Envelope>, delivery: &Delivery) -> Result<Work, Box<Finished>> {
-        let runner = self.runners.get(envelope.ty.as_str()).cloned();
-        let consumer: Arc<str> = match &runner {
-            Some(runner) => runner.registered.consumer.clone(),
-            None => envelope.ty.as_str().into(),
+        let frame = |fate| {
+            let consumer = self.consumer_of(&envelope);
+            Finished { row: delivery.row, ..self.frame(consumer, envelope.clone(), fate) }
         };
-        let key = InboxKey { consumer, source: envelope.source.clone(), id: envelope.id.clone() };
-        let payload_hash = envelope.payload_hash();
-        let frame = |fate| Finished { row: delivery.row, ..self.frame(key.consumer.clone(), envelope.clone(), fate) };
         let now = clock::now();
         let reject = |reason, error: &str| Err(Box::new(self.rejected(frame(Fate::Dead(reason)), error)));
         let quarantine = |error: &str| Err(Box::new(self.quarantined(frame(Fate::Quarantined), error)));
 
-        let Some(runner) = runner else {
+        let Some(runner) = self.runners.get(envelope.ty.as_str()).cloned() else {
             return match self.subscription.intent {
                 Intent::Event => Err(Box::new(Finished { fenced: false, ..frame(Fate::Ignored) })),
                 // A rollout may be under way: another build takes it.
@@ -61,7 +57,8 @@ impl Pipeline {
         if envelope.data.len() > self.shared.payload_limit {
             return reject(Reason::TooLarge, &self.too_large(envelope.data.len()));
         }
-        if key.key_time().is_from_the_future(now) {
+        let key_time = envelope.key_time();
+        if key_time.is_from_the_future(now) {
             return reject(Reason::FromTheFuture, "the time in its UUIDv7 is more than a day ahead");
         }
         if envelope.version > runner.registered.version {
@@ -72,10 +69,30 @@ impl Pipeline {
             return Err(Box::new(frame(Fate::Expired)));
         }
         let suspect = delivery.suspect || envelope.hop.attempt > 1;
+        let payload_hash = envelope.payload_hash();
         let operation = envelope.idempotency_key.as_ref().map(|_| operation_hash(&envelope));
         let row = delivery.row;
         let redelivered = delivery.suspect;
-        Ok(Work { envelope, runner, key, payload_hash, operation, suspect, redelivered, begun: 0, claimed: false, row })
+        Ok(Work {
+            envelope,
+            runner,
+            key_time,
+            payload_hash,
+            operation,
+            suspect,
+            redelivered,
+            begun: 0,
+            claimed: false,
+            row,
+        })
+    }
+
+    /// The handler's name, or the type's where there is none.
+    pub(super) fn consumer_of(&self, envelope: &Envelope) -> Arc<str> {
+        match self.runners.get(envelope.ty.as_str()) {
+            Some(runner) => runner.registered.consumer.clone(),
+            None => envelope.ty.as_str().into(),
+        }
     }
 
     /// What is stored about a message whose fate is known without a handler.
@@ -141,7 +158,7 @@ impl Pipeline {
             operation: None,
             effects: Effects::default(),
             attempt: None,
-            letter: Some(letter),
+            letter: Some(letter.into()),
             row: None,
             claimed: false,
             duration: Duration::ZERO,

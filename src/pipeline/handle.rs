@@ -28,7 +28,7 @@ impl Pipeline {
         let began = clock::instant();
         let mut cx = Context {
             envelope: work.envelope.clone(),
-            consumer: work.key.consumer.clone(),
+            consumer: work.consumer().clone(),
             payload_hash: work.payload_hash,
             store: self.shared.store.clone(),
             router: self.shared.router.clone(),

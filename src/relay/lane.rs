@@ -3,7 +3,7 @@
 mod breaker;
 mod paging;
 
-use super::Relay;
+use super::{Relay, rows::Rows};
 use crate::{
     clock,
     fault::{self, Point},
@@ -36,9 +36,9 @@ pub(super) struct Lane {
 struct State {
     queue: VecDeque<Sending>,
     /// In the outbox and known here: queued, being published, or kept by the transport. Paging passes over them.
-    known: HashSet<Uuid>,
+    known: Rows,
     /// Left the outbox since the paging began that is under way: a page that was read before may still hold them.
-    left: Option<HashSet<Uuid>>,
+    left: Option<Rows>,
     /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
     spilled: bool,
     /// Some of these may have been begun before. Which of them is not written there, so all are taken for begun: that costs a look
@@ -167,6 +167,13 @@ impl Lane {
         batch
     }
 
+    /// It may have been published: the next time says so.
+    fn doubt(&self, row: Uuid) {
+        if let Some(sending) = self.lock().queue.iter_mut().find(|sending| sending.row.seq == row) {
+            sending.begun = true;
+        }
+    }
+
     /// These were refused for what they are, not for where they go: the others pass them.
     fn set_aside(&self, rows: &[Uuid]) {
         let mut state = self.lock();
@@ -210,7 +217,7 @@ impl Lane {
     }
 
     /// Somebody hears these types.
-    fn hear(&self, published: &HashSet<Uuid>, batch: &[Sending]) {
+    fn hear(&self, published: &Rows, batch: &[Sending]) {
         let mut state = self.lock();
         if state.unheard.is_empty() {
             return;
@@ -239,7 +246,7 @@ impl Lane {
     }
 
     /// Removes what was published from the head; keeps the rest in order.
-    fn settle(&self, done: &HashSet<Uuid>, kept_by_transport: bool) {
+    fn settle(&self, done: &Rows, kept_by_transport: bool) {
         if done.is_empty() {
             return;
         }
@@ -300,13 +307,16 @@ async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Br
     fault::at(Point::BeforePublish).await;
     let answers = relay.0.transport.publish(&lane.destination, batch).await;
     fault::at(Point::AfterPublish).await;
-    let (mut confirmed, mut kept) = (HashSet::new(), HashSet::new());
+    let (mut confirmed, mut kept) = (Rows::default(), Rows::default());
     let (mut aside, mut failed) = (Vec::new(), Vec::new());
     for (sending, answer) in batch.iter().zip(answers) {
         match answer {
             Ok(Published::Confirmed) => drop(confirmed.insert(sending.row.seq)),
             Ok(Published::Kept) => drop(kept.insert(sending.row.seq)),
             Err(error) => {
+                if let PublishError::Unknown(_) = error {
+                    lane.doubt(sending.row.seq);
+                }
                 let buried = refused(relay, lane, sending, &error).await;
                 match error {
                     _ if buried => drop(confirmed.insert(sending.row.seq)),

@@ -8,6 +8,7 @@ use crate::{
     transport::{Consumer, Depth, Endpoints, Promises, PublishError, Published, Subscription, TransportError},
 };
 use async_trait::async_trait;
+use std::collections::HashSet;
 
 /// What a destination says to a row, given how often it has seen it.
 type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
@@ -230,6 +231,21 @@ async fn what_a_lost_worker_may_have_begun_is_suspect_though_it_does_not_fit_int
         let begun = bed.broker.begun.lock().unwrap().len();
         assert_eq!(begun, if owner.is_some() { 20 } else { 0 });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_been_published_is_suspect_the_next_time() {
+    let bed = Bed::make(4, |_, times| match times {
+        1 => Err(PublishError::Refused("the queue is full".into())),
+        2 => Err(PublishError::Unknown("no confirm".into())),
+        _ => Ok(Published::Confirmed),
+    });
+    let rows = rows(1);
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.seen().len() >= 2).await;
+    assert!(bed.broker.begun.lock().unwrap().is_empty(), "a refusal leaves no doubt");
+    bed.until(|bed| bed.seen().len() >= 3).await;
+    assert!(bed.broker.begun.lock().unwrap().contains(&rows[0].seq));
 }
 
 fn of_type(ty: &str, key: &str) -> OutboxRow {

@@ -280,6 +280,17 @@ impl Store for MemoryStore {
         self.run(|state| Ok(state.resolve_letter(key, to, rows, audit)))
     }
 
+    async fn record(&self, audit: &Audit) -> StoreResult<()> {
+        self.run(|state| {
+            state.record(audit);
+            Ok(())
+        })
+    }
+
+    async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
+        self.run(|state| Ok(state.recorded(action, limit)))
+    }
+
     async fn history(&self, id: &str) -> StoreResult<History> {
         self.run(|state| Ok(state.history(id)))
     }

@@ -306,6 +306,14 @@ impl Store for PostgresStore {
         Ok(self.resolve(key, state, rows, audit).await?)
     }
 
+    async fn record(&self, audit: &Audit) -> StoreResult<()> {
+        Ok(self.write_down(audit).await?)
+    }
+
+    async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
+        Ok(self.written_down(action, limit).await?)
+    }
+
     async fn history(&self, id: &str) -> StoreResult<History> {
         Ok(self.tell(id).await?)
     }

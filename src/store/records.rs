@@ -69,10 +69,10 @@ pub struct Finished {
     pub operation: Option<[u8; 32]>,
     /// Documents, own rows and outgoing messages; for a retry its copy.
     pub effects: Effects,
-    /// The try, if it did not end done.
-    pub attempt: Option<Attempt>,
+    /// The try, if it did not end done; boxed, as the letter: most messages have neither, and there are thousands of them.
+    pub attempt: Option<Box<Attempt>>,
     /// The letter, if the fate is dead or quarantined.
-    pub letter: Option<DeadLetter>,
+    pub letter: Option<Box<DeadLetter>>,
     /// The outbox row that was this delivery; it leaves with this commit (transports that keep their messages in the outbox).
     pub row: Option<Uuid>,
     /// A claim row of this message exists and goes with this commit.

@@ -213,6 +213,14 @@ impl Store for SqliteStore {
         self.answer(operators::resolve_letter(self, key, to, rows, audit).await)
     }
 
+    async fn record(&self, audit: &Audit) -> StoreResult<()> {
+        self.answer(operators::record(self, audit).await)
+    }
+
+    async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
+        self.answer(operators::recorded(&self.readers, action, limit).await)
+    }
+
     async fn history(&self, id: &str) -> StoreResult<History> {
         self.answer(operators::history(&self.readers, id).await)
     }

@@ -4,173 +4,71 @@
 //! and its retry topics are read by a member each, every member on a thread of its own, and both come to one pipeline.
 
 mod declare;
+mod depth;
 mod group;
 mod inbound;
 mod member;
+mod options;
 mod partition;
 mod produce;
+mod reach;
 mod record;
+mod reread;
 mod start;
+mod survey;
 mod topics;
 mod waiting;
 mod watermark;
 
 use super::{
-    Consumer, Delivery, Depth, Destination, Endpoints, Promises, PublishError, Published, Room, Sending, Subscription,
-    Transport, TransportError,
+    Consumer, Delivery, Depth, Destination, Endpoints, Inspection, Loss, Progress, Promises, PublishError, Published,
+    Room, Sending, Stretch, Subscription, Transport, TransportError,
 };
 use async_trait::async_trait;
 use group::Notes;
 use inbound::{Inbound, Stage, Wake};
 use member::{Member, Role};
+pub use options::{GroupProtocol, Login, Mechanism, OnLost, Options, Security};
 use produce::Producer;
-use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    error::{KafkaError, KafkaResult},
-};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use reread::Reread;
 use start::Lost;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
+use survey::Stray;
 use tokio::sync::oneshot;
-
-/// Members hear of a change in their group with the answer to a heartbeat: the partitions of one that stops move so soon.
-const HEARTBEAT: Duration = Duration::from_millis(500);
 
 /// How long the end of the members, and then of the producer, may take.
 const END_LIMIT: Duration = Duration::from_secs(5);
-
-/// How the brokers are reached and what is made there.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// `host:port,host:port`: any of them tells of the others.
-    pub brokers: String,
-    /// Topics that are missing are made; else a start without them is refused.
-    pub declare: bool,
-    /// Partitions of a channel that is made.
-    pub partitions: usize,
-    /// Partitions of each retry topic that is made.
-    pub retry_partitions: usize,
-    /// Replicas of what is made; -1: as many as the broker's own default.
-    pub replication: i32,
-    /// How long what is made keeps its records.
-    pub retention: Duration,
-    /// How members agree on who reads what.
-    pub protocol: GroupProtocol,
-    /// Silent for so long, a member is taken for dead. With the protocol `consumer` the broker's setting counts.
-    pub session_timeout: Duration,
-    /// A worker that does not ask for records for so long is taken for stuck.
-    pub max_poll_interval: Duration,
-    /// What to do when records are gone that were never handled.
-    pub on_lost: OnLost,
-    /// A topic that could lose messages is only told of.
-    pub warn_only: bool,
-    /// Further settings of the client, by its own names: TLS and SASL.
-    pub properties: BTreeMap<String, String>,
-}
-
-/// How members of a group agree on who reads what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GroupProtocol {
-    /// The clients agree among themselves, `cooperative-sticky`.
-    #[default]
-    Classic,
-    /// The broker decides (KIP-848).
-    Consumer,
-}
-
-/// What to do when records are gone that were never handled. It is told loudly and counted either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnLost {
-    /// Go on with what is there.
-    #[default]
-    Continue,
-    /// Stop the subscription until a person has decided.
-    Stop,
-}
-
-impl Options {
-    /// The defaults, for these brokers.
-    pub fn new(brokers: impl Into<String>) -> Self {
-        Self {
-            brokers: brokers.into(),
-            declare: true,
-            partitions: 6,
-            retry_partitions: 1,
-            replication: -1,
-            retention: Duration::from_secs(7 * 86_400),
-            protocol: GroupProtocol::default(),
-            session_timeout: Duration::from_secs(10),
-            max_poll_interval: Duration::from_secs(300),
-            on_lost: OnLost::default(),
-            warn_only: false,
-            properties: BTreeMap::new(),
-        }
-    }
-
-    /// What all clients have in common.
-    fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
-        config
-            .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "pitcrew")
-            .set("allow.auto.create.topics", "false")
-            .set("topic.metadata.refresh.interval.ms", "30000")
-            .set("reconnect.backoff.ms", "50")
-            .set("reconnect.backoff.max.ms", "1000")
-            .set("socket.keepalive.enable", "true");
-        for (name, value) in &self.properties {
-            config.set(name, value);
-        }
-        config
-    }
-
-    /// A member of a group.
-    fn member(&self, group: &str) -> ClientConfig {
-        let mut config = self.client();
-        config
-            .set("group.id", group)
-            .set("max.poll.interval.ms", self.max_poll_interval.as_millis().to_string())
-            .set("auto.offset.reset", "error")
-            .set("enable.auto.offset.store", "false")
-            .set("enable.auto.commit", "true")
-            .set("auto.commit.interval.ms", "1000")
-            .set("enable.partition.eof", "false")
-            .set("fetch.wait.max.ms", "100")
-            // What the client reads ahead is beside what the worker holds.
-            .set("queued.min.messages", "10000")
-            .set("queued.max.messages.kbytes", "16384");
-        match self.protocol {
-            GroupProtocol::Classic => config
-                .set("partition.assignment.strategy", "cooperative-sticky")
-                .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
-                .set("heartbeat.interval.ms", (self.session_timeout / 4).min(HEARTBEAT).as_millis().to_string()),
-            GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
-        };
-        config
-    }
-}
 
 /// The Kafka transport. Nothing is connected before it is used.
 pub struct Kafka {
     options: Arc<Options>,
     producer: Producer,
     running: Mutex<Vec<Running>>,
-    /// The channel of each subscription, for its depth.
-    channels: Mutex<HashMap<Arc<str>, Arc<str>>>,
+    /// What is known of each subscription since it was declared or looked at.
+    known: Mutex<HashMap<Arc<str>, Known>>,
     lost: Arc<Lost>,
     closed: AtomicBool,
 }
 
+/// A subscription, and the retry topics of delays that are no longer in its ladder: what is left in them is work.
+#[derive(Clone)]
+struct Known {
+    subscription: Subscription,
+    strays: Vec<String>,
+}
+
 /// A member's thread.
 struct Running {
-    subscription: Arc<str>,
+    /// `None`: it is no member of the subscription's groups.
+    subscription: Option<Arc<str>>,
     inbound: Arc<Inbound>,
     ended: oneshot::Receiver<()>,
 }
@@ -189,7 +87,7 @@ impl Kafka {
             options: Arc::new(options),
             producer,
             running: Mutex::default(),
-            channels: Mutex::default(),
+            known: Mutex::default(),
             lost: Arc::default(),
             closed: AtomicBool::new(false),
         }
@@ -198,6 +96,19 @@ impl Kafka {
     /// Records that were deleted before this process' groups handled them.
     pub fn lost_records(&self) -> u64 {
         self.lost.records()
+    }
+
+    fn known(&self, subscription: &str) -> Option<Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(subscription).cloned()
+    }
+
+    fn learn(&self, endpoints: &Endpoints, strays: &[Stray]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for subscription in &endpoints.subscriptions {
+            let strays = strays.iter().filter(|stray| stray.subscription == *subscription.name);
+            let strays = strays.map(|stray| stray.topic.clone()).collect();
+            known.insert(subscription.name.clone(), Known { subscription: subscription.clone(), strays });
+        }
     }
 
     fn start(
@@ -219,37 +130,28 @@ impl Kafka {
         consumer.subscribe(topics).map_err(|error| TransportError::Away(error.to_string()))?;
         inbound.add_wake(wake.clone());
         let member = Member::new(consumer, role, inbound.clone(), wake, self.options.clone(), self.lost.clone());
+        self.spawn(format!("kafka {group}"), Some(&subscription.name), inbound, move || member.run())
+    }
+
+    fn spawn(
+        &self,
+        name: String,
+        subscription: Option<&Arc<str>>,
+        inbound: &Arc<Inbound>,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), TransportError> {
         let (ended, end) = oneshot::channel();
         let guarded = inbound.clone();
-        let thread = std::thread::Builder::new().name(format!("kafka {group}")).spawn(move || {
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
             let _ended = ended; // dropped last, and by a panic, too
             let _over = Over(guarded);
-            member.run();
+            run();
         });
         thread.map_err(|error| TransportError::Away(format!("no thread for a member: {error}")))?;
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain_mut(|member| matches!(member.ended.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
-        running.push(Running { subscription: subscription.name.clone(), inbound: inbound.clone(), ended: end });
+        running.push(Running { subscription: subscription.cloned(), inbound: inbound.clone(), ended: end });
         Ok(())
-    }
-
-    fn lag(&self, group: &str, topic: &str) -> KafkaResult<u64> {
-        let consumer: BaseConsumer = self.options.client().set("group.id", group).create()?;
-        let metadata = consumer.fetch_metadata(Some(topic), start::PATIENCE)?;
-        let mut list = TopicPartitionList::new();
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
-            list.add_partition(topic, partition.id());
-        }
-        let mut lag = 0;
-        for element in consumer.committed_offsets(list, start::PATIENCE)?.elements() {
-            let (first, end) = consumer.fetch_watermarks(topic, element.partition(), start::PATIENCE)?;
-            let begin = match element.offset() {
-                Offset::Offset(offset) => offset.max(first),
-                _ => first,
-            };
-            lag += u64::try_from(end - begin).unwrap_or_default();
-        }
-        Ok(lag)
     }
 }
 
@@ -282,11 +184,16 @@ impl Transport for Kafka {
     }
 
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
-        let topics = declare::declare(&self.options, endpoints).await?;
+        let (topics, strays) = declare::declare(&self.options, endpoints).await?;
         self.producer.learn(&endpoints.subscriptions, topics);
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.extend(endpoints.subscriptions.iter().map(|s| (s.name.clone(), s.channel.clone())));
+        self.learn(endpoints, &strays);
         Ok(())
+    }
+
+    async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
+        let seen = survey::survey(&self.options, endpoints).await?;
+        self.learn(endpoints, &seen.strays);
+        seen.tell(&self.options).await
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
@@ -297,12 +204,39 @@ impl Transport for Kafka {
         let listener = Listener(inbound.clone());
         let (name, channel) = (&subscription.name, &subscription.channel);
         self.start(subscription, Role::Channel, &[channel], name, &inbound)?;
-        let retries: Vec<String> = subscription.delays.iter().map(|delay| topics::retry(name, *delay)).collect();
+        let mut retries: Vec<String> = subscription.delays.iter().map(|delay| topics::retry(name, *delay)).collect();
+        retries.extend(self.known(name).into_iter().flat_map(|known| known.strays));
         if !retries.is_empty() {
             let retries: Vec<&str> = retries.iter().map(String::as_str).collect();
             self.start(subscription, Role::Retry, &retries, &topics::retry_group(name), &inbound)?;
         }
         Ok(Box::new(listener))
+    }
+
+    async fn reread(
+        &self,
+        subscription: &Subscription,
+        stretch: &Stretch,
+        progress: &Arc<Progress>,
+    ) -> Result<Box<dyn Consumer>, TransportError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(TransportError::Closed);
+        }
+        let inbound = Arc::new(Inbound::default());
+        let listener = Listener(inbound.clone());
+        let name = format!("replay {}", subscription.name);
+        let asked = (self.options.clone(), subscription.clone(), stretch.clone(), inbound.clone(), progress.clone());
+        let reading = tokio::task::spawn_blocking(move || {
+            let (options, subscription, stretch, inbound, progress) = asked;
+            Reread::begin(&options, &subscription, &stretch, inbound, progress)
+        });
+        let reading = reading.await.map_err(|error| TransportError::Away(error.to_string()))??;
+        self.spawn(name, None, &inbound, move || reading.run())?;
+        Ok(Box::new(listener))
+    }
+
+    fn take_losses(&self) -> Vec<Loss> {
+        self.lost.take()
     }
 
     async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>> {
@@ -313,12 +247,12 @@ impl Transport for Kafka {
     }
 
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
-        let channel = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(subscription).cloned();
-        let channel = channel
-            .ok_or_else(|| TransportError::Unfit(format!("no subscription `{subscription}` in this process")))?;
+        let known = self.known(subscription);
+        let Known { subscription, .. } =
+            known.ok_or_else(|| TransportError::Unfit(format!("no subscription `{subscription}` in this process")))?;
         let unacked = {
             let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let ours = running.iter().filter(|member| *member.subscription == *subscription);
+            let ours = running.iter().filter(|member| member.subscription.as_ref() == Some(&subscription.name));
             let mut counted: Vec<&Arc<Inbound>> = Vec::new();
             for member in ours {
                 if !counted.iter().any(|inbound| Arc::ptr_eq(inbound, &member.inbound)) {
@@ -327,11 +261,9 @@ impl Transport for Kafka {
             }
             counted.iter().map(|inbound| inbound.open()).sum::<u64>()
         };
-        let (group, this) = (subscription.to_owned(), Self::new((*self.options).clone()));
-        let lag = tokio::task::spawn_blocking(move || this.lag(&group, &channel));
-        let away = |error: KafkaError| TransportError::Away(error.to_string());
-        let lag = lag.await.map_err(|error| TransportError::Away(error.to_string()))?.map_err(away)?;
-        Ok(Depth { ready: Some(lag.saturating_sub(unacked)), unacked: Some(unacked), ..Depth::default() })
+        let options = self.options.clone();
+        let asked = tokio::task::spawn_blocking(move || depth::depth(&options, &subscription, unacked));
+        asked.await.map_err(|error| TransportError::Away(error.to_string()))?
     }
 
     async fn close(&self) {

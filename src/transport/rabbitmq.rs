@@ -5,14 +5,21 @@
 //! back into where it came from. `docs/rabbitmq.md` tells operators the same.
 
 mod convert;
+mod danger;
 mod declare;
+mod depth;
+mod inspect;
 mod ledger;
 mod life;
 mod link;
 mod listener;
+mod login;
+mod management;
 mod prefetch;
 mod publisher;
 mod recovery;
+mod strays;
+mod tls;
 mod topology;
 mod trouble;
 
@@ -20,17 +27,24 @@ use super::{
     Consumer, Depth, Destination, Endpoints, Inspection, Promises, PublishError, Published, Sending, Subscription,
     Transport, TransportError,
 };
-use crate::clock;
+use crate::{
+    clock,
+    config::{Hidden, ManagementUrl},
+    message::wire::Prefix,
+};
 use async_trait::async_trait;
-use lapin::{tcp::OwnedTLSConfig, uri::AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri};
 use link::{Address, Link};
 use listener::{Ground, Listener};
+use login::Login;
+use management::Management;
 use publisher::{Publisher, Route};
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
+use tls::Tls;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -56,17 +70,47 @@ pub struct Options {
     pub name: String,
     /// Makes what is missing. Without it the topology is verified only, and the user needs no `configure` permission.
     pub declare: bool,
+    /// Who logs in, if the URL does not say.
+    pub user: Option<String>,
+    /// The password, if the URL has none.
+    pub password: Option<Hidden>,
     /// Certificates that the broker's may be signed by (PEM), in place of the system's.
     pub ca: Option<String>,
+    /// Who we are to a broker that asks for a certificate. Without a password it is the login too.
+    pub identity: Option<Identity>,
+    /// The management API, if it may be asked.
+    pub management: Option<ManagementUrl>,
+    /// What the names of attributes begin with in what is sent, by channel, where it is not `cloudEvents_`.
+    pub prefixes: HashMap<String, Prefix>,
     /// Handlers that run at once, by channel.
     pub concurrency: HashMap<String, usize>,
     /// The same for every other channel.
     pub default_concurrency: usize,
 }
 
+/// A certificate and its key.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The certificate, and those between it and one that the broker knows (PEM).
+    pub certificate: String,
+    /// Its private key (PEM, not encrypted).
+    pub key: Hidden,
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { name: "pitcrew".into(), declare: true, ca: None, concurrency: HashMap::new(), default_concurrency: 64 }
+        Self {
+            name: "pitcrew".into(),
+            declare: true,
+            user: None,
+            password: None,
+            ca: None,
+            identity: None,
+            management: None,
+            prefixes: HashMap::new(),
+            concurrency: HashMap::new(),
+            default_concurrency: 64,
+        }
     }
 }
 
@@ -76,6 +120,7 @@ pub struct RabbitMq {
     consuming: Link,
     publishing: Link,
     publisher: Publisher,
+    management: Option<Management>,
     known: RwLock<Known>,
     /// One task for each life of a channel that consumes.
     lives: TaskTracker,
@@ -100,7 +145,7 @@ impl RabbitMq {
     /// A transport to the broker of this `amqp://` or `amqps://` URL. No connection is made yet.
     ///
     /// # Errors
-    /// It is no such URL. It is not shown: it may hold a password.
+    /// It is no such URL (which is not shown: it may hold a password), or what is in the options cannot be used.
     pub fn new(url: &str, options: Options) -> Result<Self, TransportError> {
         let mut uri: AMQPUri = url.parse().map_err(|_| {
             TransportError::Unfit("the url of the transport is no amqp://user:password@host:5672/vhost".into())
@@ -110,13 +155,21 @@ impl RabbitMq {
             uri.vhost = "/".into();
         }
         uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        let tls = OwnedTLSConfig { identity: None, cert_chain: options.ca.clone() };
-        let address = Arc::new(Address { uri, tls, name: options.name.clone() });
+        let login = Login::of(url, &mut uri, &options);
+        let (amqps, https) =
+            (uri.scheme == AMQPScheme::AMQPS, options.management.as_ref().is_some_and(|m| m.is_encrypted()));
+        let tls = (amqps || https).then(|| Tls::new(options.ca.as_deref(), options.identity.as_ref()));
+        let tls = tls.transpose().map_err(TransportError::Unfit)?;
+        let connector = tls.as_ref().map(Tls::connector).transpose().map_err(TransportError::Unfit)?.filter(|_| amqps);
+        let ask = |url: &ManagementUrl| Management::new(url.expose(), &login, &uri.vhost, tls.as_ref());
+        let management = options.management.as_ref().map(ask).transpose().map_err(TransportError::Unfit)?;
+        let address = Arc::new(Address { uri, login, tls: connector, name: options.name.clone() });
         let consuming = Link::new(address.clone(), "consume");
         let publishing = Link::new(address, "publish");
         Ok(Self {
-            options,
             publisher: Publisher::new(publishing.clone()),
+            options,
+            management,
             consuming,
             publishing,
             known: RwLock::default(),
@@ -153,6 +206,18 @@ impl RabbitMq {
                 }
             }
         })
+    }
+
+    /// How attributes are written there: as the channel wants it, in its retries and dead letters too.
+    fn prefix(&self, to: &Destination) -> Prefix {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let channel = match to {
+            Destination::Channel(name) => name,
+            Destination::Dead(name) | Destination::Subscription(name) => {
+                known.subscriptions.get(name).map_or(name, |subscription| &subscription.channel)
+            }
+        };
+        self.options.prefixes.get(&**channel).copied().unwrap_or(Prefix::CloudEvents)
     }
 
     async fn listen(&self, to: &Subscription, queue: Arc<str>, least: usize) -> Result<Listener, TransportError> {
@@ -212,9 +277,7 @@ impl Transport for RabbitMq {
     async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
         let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
         let connection = self.consuming.connection(AT_START, false).await?;
-        let findings = declare::inspect(&connection, &items).await?;
-        let reach = "Bindings, policies and feature flags cannot be seen this way.".to_owned();
-        Ok(Inspection { findings, reach })
+        inspect::inspect(&connection, endpoints, &items, self.management.as_ref()).await
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
@@ -229,13 +292,14 @@ impl Transport for RabbitMq {
     }
 
     async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>> {
-        self.publisher.publish(destination, rows, |sending| self.route(destination, sending)).await
+        let prefix = self.prefix(destination);
+        self.publisher.publish(destination, rows, prefix, |sending| self.route(destination, sending)).await
     }
 
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
         let connection = self.consuming.connection(AT_START, false).await?;
-        let ready = declare::depth(&connection, subscription).await?;
-        Ok(Depth { ready: Some(ready.into()), ..Depth::default() })
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).subscriptions.get(subscription).cloned();
+        depth::depth(&connection, self.management.as_ref(), subscription, known.as_ref()).await
     }
 
     async fn close(&self) {

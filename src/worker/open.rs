@@ -1,24 +1,26 @@
 //! Opens what the config names.
 
-#[cfg(feature = "rabbitmq")]
-use crate::transport::rabbitmq;
+#[cfg(feature = "kafka")]
+use crate::transport::kafka::Kafka;
 use crate::{
-    config::{BrokerUrl, ChannelConfig, Config, Name, StoreUrl},
+    clock,
+    config::{BrokerUrl, Config, Name, StoreUrl},
     store::{
-        Store,
+        Store, StoreError,
         memory::MemoryStore,
         postgres::{self, PostgresStore},
         sqlite::{SqliteStore, WorkerLock},
     },
-    transport::{Transport, embedded::Embedded},
+    transport::{Transport, TransportError, embedded::Embedded},
 };
-#[cfg(feature = "kafka")]
+#[cfg(feature = "rabbitmq")]
 use crate::{
-    config::{GroupProtocol, Guarantees, KafkaConfig, OnLost},
-    transport::kafka::{self, Kafka},
+    config::{ChannelConfig, Hidden, TransportConfig},
+    transport::rabbitmq,
 };
 use anyhow::Context as _;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tracing::warn;
 
 /// A store, with the right to be the one worker on it where there can be only one.
 #[derive(Clone)]
@@ -59,6 +61,37 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
     })
 }
 
+/// Asks again, with growing pauses, while what is asked for does not answer: whoever starts everything at once need not start it in
+/// order. A set-up that is wrong is not waited for.
+///
+/// # Errors
+/// The last answer, once `limit` is over.
+pub(crate) async fn patiently<T>(
+    limit: Duration,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let began = clock::instant();
+    let mut pause = Duration::from_millis(250);
+    loop {
+        let error = match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() || !is_away(&error) {
+            return Err(error);
+        }
+        warn!(error = %format!("{error:#}"), for_at_most_s = left.as_secs(), "not there yet; this start waits");
+        tokio::time::sleep(pause.min(left)).await;
+        pause = (pause * 2).min(Duration::from_secs(4));
+    }
+}
+
+fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(TransportError::Away(_)))
+        || error.downcast_ref().is_some_and(StoreError::is_transient)
+}
+
 /// Opens the default transport of `config`. No connection is made yet.
 ///
 /// # Errors
@@ -69,51 +102,50 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
     match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
         #[cfg(feature = "kafka")]
-        BrokerUrl::Kafka(url) => {
-            Ok(Arc::new(Kafka::new(kafka(config, transport.declare, &transport.kafka, url.expose()))))
-        }
+        BrokerUrl::Kafka(url) => Ok(Arc::new(Kafka::new(super::kafka::options(config, &transport, url.expose())?))),
         #[cfg(not(feature = "kafka"))]
         BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
         #[cfg(feature = "rabbitmq")]
-        BrokerUrl::Amqp(url) => {
-            let ca = |path: &std::path::PathBuf| {
-                std::fs::read_to_string(path)
-                    .with_context(|| format!("reading {}, [transport.default] ca_file", path.display()))
-            };
-            let options = rabbitmq::Options {
-                name: config.service.as_str().into(),
-                declare: transport.declare,
-                ca: transport.ca_file.as_ref().map(ca).transpose()?,
-                concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
-                default_concurrency: ChannelConfig::default().concurrency,
-            };
-            Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), options)?))
-        }
+        BrokerUrl::Amqp(url) => Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), rabbitmq(config, &transport)?)?)),
         #[cfg(not(feature = "rabbitmq"))]
         BrokerUrl::Amqp(_) => anyhow::bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
     }
 }
 
-#[cfg(feature = "kafka")]
-fn kafka(config: &Config, declare: bool, settings: &KafkaConfig, url: &str) -> kafka::Options {
-    let brokers = url.strip_prefix("kafka://").unwrap_or(url);
-    let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
-    kafka::Options {
-        declare,
-        partitions: settings.partitions,
-        retry_partitions: settings.retry_partitions,
-        replication: if replication == 0 { -1 } else { replication },
-        retention: settings.topic_retention,
-        protocol: match settings.group_protocol {
-            GroupProtocol::Classic => kafka::GroupProtocol::Classic,
-            GroupProtocol::Consumer => kafka::GroupProtocol::Consumer,
+#[cfg(feature = "rabbitmq")]
+fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
+    let read = |key: &str, path: &Option<std::path::PathBuf>| {
+        let text = path.as_ref().map(|path| {
+            std::fs::read_to_string(path)
+                .with_context(|| format!("reading {}, [transport.default] {key}", path.display()))
+        });
+        text.transpose()
+    };
+    // An editor ends the last line of a file; no password does.
+    let password = read("password_file", &transport.password_file)?;
+    let password = password.map(|text| Hidden::new(text.trim_end_matches(['\r', '\n'])));
+    let own = (read("client_cert", &transport.client_cert)?, read("client_key", &transport.client_key)?);
+    Ok(rabbitmq::Options {
+        name: config.service.as_str().into(),
+        declare: transport.declare,
+        user: transport.user.clone(),
+        password: password.or_else(|| transport.password.clone()),
+        ca: read("ca_file", &transport.ca_file)?,
+        identity: match own {
+            (Some(certificate), Some(key)) => Some(rabbitmq::Identity { certificate, key: Hidden::new(key) }),
+            // `config check` refuses one without the other.
+            _ => None,
         },
-        session_timeout: settings.session_timeout,
-        on_lost: match settings.on_lost {
-            OnLost::Continue => kafka::OnLost::Continue,
-            OnLost::Stop => kafka::OnLost::Stop,
-        },
-        warn_only: config.guarantees == Guarantees::Warn,
-        ..kafka::Options::new(brokers)
-    }
+        management: transport.management.clone(),
+        prefixes: prefixes(config),
+        concurrency: config.channel.iter().map(|(name, c)| (name.as_str().into(), c.concurrency)).collect(),
+        default_concurrency: ChannelConfig::default().concurrency,
+    })
+}
+
+/// The channels whose headers are written in another way than their transport does by itself.
+#[cfg(any(feature = "kafka", feature = "rabbitmq"))]
+pub(super) fn prefixes(config: &Config) -> std::collections::HashMap<String, crate::message::wire::Prefix> {
+    let named = config.channel.iter().filter_map(|(name, c)| Some((name.as_str().into(), c.attribute_prefix?)));
+    named.collect()
 }

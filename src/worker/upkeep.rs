@@ -1,6 +1,6 @@
 //! What a worker does beside its work: heartbeat, partitions and retention, messages that waited for this build.
 
-use super::BUILD;
+use super::{BUILD, losses::Losses};
 use crate::{
     clock,
     dead_letter::{self, Rerun},
@@ -19,15 +19,21 @@ const BEAT: Duration = Duration::from_secs(2);
 const MAINTENANCE: Duration = Duration::from_hours(1);
 
 /// Apart from each other: a housekeeping that takes its time must not look like a worker that is lost.
-pub(super) async fn run(store: Arc<dyn Store>, record: WorkerRecord, retention: Retention, stop: CancellationToken) {
+pub(super) async fn run(
+    store: Arc<dyn Store>,
+    record: WorkerRecord,
+    retention: Retention,
+    losses: Arc<Losses>,
+    stop: CancellationToken,
+) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = async { tokio::join!(live(&*store, &record), keep_house(&*store, &retention)); } => {}
+        () = async { tokio::join!(live(&*store, &record, &losses), keep_house(&*store, &retention)); } => {}
     }
 }
 
-async fn live(store: &dyn Store, record: &WorkerRecord) {
+async fn live(store: &dyn Store, record: &WorkerRecord, losses: &Losses) {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -41,6 +47,7 @@ async fn live(store: &dyn Store, record: &WorkerRecord) {
             }
             Err(error) => warn!(%error, "the heartbeat failed"),
         }
+        losses.write_down().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Topics of a test's own on a real broker.
 
+use chrono::{DateTime, Utc};
 use pitcrew::{
     Envelope,
     message::{Intent, wire},
@@ -11,7 +12,13 @@ use pitcrew::{
         kafka::{Kafka, Options},
     },
 };
-use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext};
+use rdkafka::{
+    ClientConfig,
+    admin::AdminClient,
+    client::DefaultClientContext,
+    message::{Header, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -66,7 +73,7 @@ impl Bed {
     }
 
     /// Sends so many messages of so many bytes to the channel.
-    pub(crate) async fn send(&self, to: &Kafka, count: usize, size: usize) {
+    pub(crate) async fn send(&self, to: &dyn Transport, count: usize, size: usize) {
         for batch in vec![size; count].chunks(500) {
             let rows: Vec<Sending> = batch.iter().map(|size| message(&self.destination(), *size)).collect();
             let answers = to.publish(&self.destination(), &rows).await;
@@ -74,8 +81,30 @@ impl Bed {
         }
     }
 
+    /// Sends a copy that is due so much later.
+    pub(crate) async fn retry(&self, to: &Kafka, delay: Duration) {
+        let destination = Destination::Subscription(self.queue.name.clone());
+        let mut copy = message(&destination, 10);
+        Arc::make_mut(&mut copy.row.envelope).hop.due = Some(pitcrew::clock::now() + delay);
+        assert_eq!(to.publish(&destination, &[copy]).await, [Ok(Published::Confirmed)]);
+    }
+
     pub(crate) async fn try_send(&self, to: &Kafka, destination: &Destination) -> Result<Published, PublishError> {
         to.publish(destination, &[message(destination, 10)]).await.remove(0)
+    }
+
+    /// A record of this time in partition 0.
+    pub(crate) async fn put_at(&self, at: DateTime<Utc>) {
+        let producer: FutureProducer =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a producer");
+        let envelope = message(&self.destination(), 10).row.envelope;
+        let headers = wire::headers(&envelope, wire::Prefix::Ce).into_iter();
+        let headers = headers.fold(OwnedHeaders::new(), |all, (key, value)| {
+            all.insert(Header { key: &key, value: Some(value.as_bytes()) })
+        });
+        let record: FutureRecord<'_, (), [u8]> = FutureRecord::to(&self.queue.channel).payload(&envelope.data[..]);
+        let record = record.headers(headers).partition(0).timestamp(at.timestamp_millis());
+        producer.send(record, LIMIT).await.expect("the broker takes it");
     }
 
     pub(crate) fn destination(&self) -> Destination {

@@ -10,17 +10,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Whoever does not poll for so long is taken for stuck. The client wants it to be at least a session.
+const POLL: Duration = SESSION.saturating_add(Duration::from_secs(1));
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_is_slower_than_a_session_costs_nobody_his_partition() {
+async fn a_handler_that_outlasts_session_and_poll_interval_costs_nobody_his_partition() {
     let Some(bed) = Bed::new() else { return };
-    let (one, two) = (bed.connect(bed.options()).await, bed.connect(bed.options()).await);
+    let options = || Options { max_poll_interval: POLL, ..bed.options() };
+    let (one, two) = (bed.connect(options()).await, bed.connect(options()).await);
     bed.send(&one, 20, 10).await;
     let mut slow = one.subscribe(&bed.queue).await.unwrap();
     let held = take(&mut *slow, 20).await;
     // It might take over the one partition there is, if anybody lost it.
     let mut idle = two.subscribe(&bed.queue).await.unwrap();
     let began = Instant::now();
-    while began.elapsed() < SESSION + Duration::from_secs(2) {
+    while began.elapsed() < POLL + Duration::from_secs(2) {
         pitcrew::testing::poll_pause().await;
     }
     is_quiet(&mut *idle).await;
@@ -80,12 +84,62 @@ async fn what_runs_when_partitions_move_may_end_and_what_outlives_the_drain_come
     tokio::join!(one.close(), two.close());
 }
 
+/// A worker that is told to end receives nothing more and waits for what runs: the member stays in its group until then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_ends_after_a_wait_that_outlasts_the_poll_interval_is_committed() {
+    let Some(bed) = Bed::new() else { return };
+    let options = || Options { max_poll_interval: POLL, ..bed.options() };
+    let (one, two) = (bed.connect(options()).await, bed.connect(options()).await);
+    bed.send(&one, 3, 10).await;
+    let mut ending = one.subscribe(&bed.queue).await.unwrap();
+    let held = take(&mut *ending, 3).await;
+    drop(ending);
+    let began = Instant::now();
+    while began.elapsed() < POLL + Duration::from_secs(2) {
+        pitcrew::testing::poll_pause().await;
+    }
+    held.into_iter().for_each(ack);
+    one.close().await;
+    bed.send(&two, 1, 10).await;
+    let mut next = two.subscribe(&bed.queue).await.unwrap();
+    let came = take(&mut *next, 1).await;
+    assert!(!came[0].suspect, "those that were held come again");
+    came.into_iter().for_each(ack);
+    is_quiet(&mut *next).await;
+    two.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_static_member_that_is_restarted_has_its_partition_again_at_once() {
+    let Some(bed) = Bed::new() else { return };
+    let named = |name: &str| Options { instance_id: Some(name.into()), ..bed.options() };
+    let (first, neighbour) = (bed.connect(named("a")).await, bed.connect(named("b")).await);
+    let mut consumer = first.subscribe(&bed.queue).await.unwrap();
+    bed.send(&first, 3, 10).await;
+    work(&mut *consumer, 3).await;
+    let mut idle = neighbour.subscribe(&bed.queue).await.unwrap();
+    is_quiet(&mut *idle).await;
+    drop(consumer);
+    first.close().await;
+    bed.send(&neighbour, 3, 10).await;
+    is_quiet(&mut *idle).await; // without a name the partition would be his by now
+    let again = bed.connect(named("a")).await;
+    let began = Instant::now();
+    let mut consumer = again.subscribe(&bed.queue).await.unwrap();
+    work(&mut *consumer, 3).await;
+    let took = began.elapsed();
+    eprintln!("a restarted static member worked again after {took:?}");
+    assert!(took < SESSION / 3, "{took:?}, which is no better than a session");
+    is_quiet(&mut *idle).await;
+    tokio::join!(again.close(), neighbour.close());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_gave_up_is_followed_by_a_new_one() {
     let Some(bed) = Bed::new() else { return };
     // Two members of one static name: the broker fences the first for good.
     let mut options = bed.options();
-    options.properties.insert("group.instance.id".into(), "twin".into());
+    options.instance_id = Some("twin".into());
     let (one, two) = (bed.connect(options.clone()).await, bed.connect(options).await);
     let mut first = one.subscribe(&bed.queue).await.unwrap();
     bed.send(&one, 3, 10).await;

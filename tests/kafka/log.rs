@@ -2,10 +2,13 @@
 
 use crate::bed::{Bed, end, is_quiet, take, work};
 use pitcrew::{
+    Command, Context, Handlers, Message, Worker,
+    config::{ChannelConfig, Config, Guarantees},
+    store::{Store, memory::MemoryStore},
     testing::conformance::transport::ack,
     transport::{
-        Transport, TransportError,
-        kafka::{OnLost, Options},
+        Loss, Transport, TransportError,
+        kafka::{Kafka, OnLost, Options},
     },
 };
 use rdkafka::{
@@ -13,7 +16,10 @@ use rdkafka::{
     admin::AdminOptions,
     consumer::{BaseConsumer, Consumer},
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 impl Bed {
     /// Deletes the records before this offset.
@@ -95,7 +101,54 @@ async fn records_that_were_deleted_while_nobody_was_there_are_told_and_counted()
     work(&mut *consumer, 15).await;
     is_quiet(&mut *consumer).await;
     assert_eq!(next.lost_records(), 15);
+    let what = "records 30–44 of p0 are gone: they were deleted before this group handled them".to_owned();
+    assert_eq!(next.take_losses(), [Loss { topic: bed.queue.channel.to_string(), what }]);
+    assert_eq!(next.take_losses(), [], "told once");
     tokio::join!(next.close(), sender.close());
+}
+
+#[derive(serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+struct Do(String);
+impl Message for Do {
+    type Kind = Command;
+    const TYPE: &str = "demo.Do";
+}
+
+async fn nothing(_: Do, _: &mut Context) -> pitcrew::Result {
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_writes_down_what_is_lost_once() {
+    let Some(bed) = Bed::new() else { return };
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let start = async || {
+        let transport = Arc::new(Kafka::new(bed.options()));
+        let mut config = Config { guarantees: Guarantees::Warn, ..Config::default() };
+        let types = ChannelConfig { types: vec!["demo.Do".into()], ..ChannelConfig::default() };
+        config.channel.insert(bed.queue.channel.parse().unwrap(), types);
+        let worker = Worker::new(config, Handlers::new().handle(nothing));
+        (worker.start(store.clone(), transport.clone()).await.expect("it starts"), transport)
+    };
+    let (running, transport) = start().await;
+    bed.send(&*transport, 10, 10).await;
+    bed.commits(10).await;
+    running.shutdown().await;
+    let sender = bed.connect(bed.options()).await;
+    bed.send(&sender, 10, 10).await;
+    bed.delete_before(15).await;
+    sender.close().await;
+    for _ in 0..2 {
+        let (running, _) = start().await;
+        bed.commits(20).await;
+        running.shutdown().await;
+    }
+    let lost = store.recorded("lost", 10).await.unwrap();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(
+        *lost[0].target == *bed.queue.channel && lost[0].reason.starts_with("records 10–14 of p0 are gone"),
+        "{lost:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,6 +172,32 @@ async fn records_that_are_deleted_under_a_worker_are_told_and_counted() {
     bed.commits(3_000).await;
     is_quiet(&mut *consumer).await;
     transport.close().await;
+}
+
+/// As many new records as the group had committed of the old ones: an old offset in the new log would pass over all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_deleted_and_made_again_is_read_from_its_beginning() {
+    let Some(bed) = Bed::new() else { return };
+    let (admin, options) = (bed.admin(), AdminOptions::new());
+    let transport = bed.connect(bed.options()).await;
+    let mut consumer = transport.subscribe(&bed.queue).await.unwrap();
+    bed.send(&transport, 50, 10).await;
+    work(&mut *consumer, 50).await;
+    // The commit of these is still to come.
+    admin.delete_topics(&[&bed.queue.channel], &options).await.unwrap()[0].as_ref().unwrap();
+    let error = end(&mut *consumer).await;
+    assert!(matches!(&error, TransportError::Away(why) if why.contains("the topic is gone")), "{error:?}");
+    drop(consumer);
+    transport.close().await;
+
+    let again = bed.connect(bed.options()).await;
+    bed.send(&again, 50, 10).await;
+    let mut consumer = again.subscribe(&bed.queue).await.unwrap();
+    work(&mut *consumer, 50).await;
+    is_quiet(&mut *consumer).await;
+    assert_eq!(again.lost_records(), 0, "nothing of this log is lost");
+    bed.commits(50).await;
+    again.close().await;
 }
 
 /// The offset of what came after so many, if so many were lost.

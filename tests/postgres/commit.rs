@@ -154,6 +154,34 @@ async fn two_sweepers_take_each_row_once() {
     bed.end().await;
 }
 
+/// The clock of a host may be an hour wrong; the database's is the same for all of them.
+#[tokio::test]
+async fn workers_whose_clocks_disagree_do_not_take_each_other_for_lost() {
+    let Some(bed) = Bed::make().await else { return };
+    let other = bed.another().await;
+    let (right, wrong) = (worker(), worker());
+    bed.store.start_worker(&right, clock::now()).await.expect("enters");
+    for ahead in [TimeDelta::hours(1), TimeDelta::hours(-1)] {
+        {
+            let _its_host = clock::VirtualTime::start(clock::now() + ahead);
+            other.start_worker(&wrong, clock::now()).await.expect("enters");
+        }
+        let sweeps = [(&bed.store, &right, TimeDelta::zero()), (&other, &wrong, ahead)];
+        for (store, sweeper, ahead) in sweeps {
+            let rows = [outgoing(), outgoing()];
+            let owner = if sweeper.id == right.id { wrong.id } else { right.id };
+            store.enqueue(Some(owner), &rows).await.expect("enqueues");
+            let _its_host = clock::VirtualTime::start(clock::now() + ahead);
+            let now = clock::now();
+            let taken = store.sweep(sweeper.id, now, now - TimeDelta::seconds(10), 30).await.expect("sweeps");
+            assert!(taken.is_empty(), "{} s ahead: {} rows of the living were taken", ahead.num_seconds(), taken.len());
+            assert!(store.beat(sweeper.id, now).await.expect("beats"), "it is still among the living");
+        }
+    }
+    other.close().await;
+    bed.end().await;
+}
+
 #[tokio::test]
 async fn connections_that_died_while_idle_cost_no_commit() {
     let Some(bed) = Bed::make().await else { return };

@@ -97,7 +97,7 @@ async fn old_things_are_trimmed_in_steps_and_open_letters_stay() {
         let mut message = finished(id_at(now));
         let mut letter = letter(&message, state);
         letter.last_at = now - TimeDelta::days(91);
-        message.letter = Some(letter);
+        message.letter = Some(letter.into());
         messages.push(message);
     }
     commit(&bed.store, &messages).await.expect("commits");
@@ -172,8 +172,8 @@ fn letter(message: &Finished, state: LetterState) -> DeadLetter {
 
 fn dead(mut message: Finished) -> Finished {
     message.fate = Fate::Dead(Reason::Permanent);
-    message.letter = Some(letter(&message, LetterState::Dead));
-    message.attempt = Some(Attempt {
+    message.letter = Some(letter(&message, LetterState::Dead).into());
+    message.attempt = Some(Box::new(Attempt {
         attempt: message.envelope.hop.attempt,
         kind: AttemptKind::Failure,
         error: "no\0good".into(),
@@ -182,7 +182,7 @@ fn dead(mut message: Finished) -> Finished {
         worker: Uuid::nil(),
         build: "b1".into(),
         next: None,
-    });
+    }));
     message
 }
 
@@ -229,7 +229,7 @@ async fn a_discarded_message_frees_its_operation_key() {
     let Some(bed) = Bed::make().await else { return };
     let mut first = operation("a", "k", 1);
     first.fate = Fate::Quarantined;
-    first.letter = Some(letter(&first, LetterState::Quarantined));
+    first.letter = Some(letter(&first, LetterState::Quarantined).into());
     commit(&bed.store, std::slice::from_ref(&first)).await.expect("commits");
     assert_eq!(commit(&bed.store, &[operation("b", "k", 1)]).await.expect("commits"), [Verdict::Duplicate]);
     let key = first.letter.expect("has one").key;

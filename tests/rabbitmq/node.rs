@@ -13,6 +13,8 @@ use std::{
 pub(crate) struct Node {
     dir: tempfile::TempDir,
     pub(crate) port: u16,
+    /// All that it listens to.
+    ports: Vec<u16>,
     root: Option<String>,
     mapper: Child,
     server: Child,
@@ -21,6 +23,11 @@ pub(crate) struct Node {
 impl Node {
     /// `None`, said so: this version's programs are not on this machine, or `tests/run` was told to leave RabbitMQ out.
     pub(crate) async fn start(broker: Broker, settings: &str) -> Option<Self> {
+        Self::with(broker, &[("extra.conf", settings)]).await
+    }
+
+    /// With these files in its folder (see `tests/services/rabbitmq-node`).
+    pub(crate) async fn with(broker: Broker, files: &[(&str, &str)]) -> Option<Self> {
         broker.url()?;
         let root = match broker {
             Broker::V3 => None,
@@ -32,21 +39,33 @@ impl Node {
             return None;
         }
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::write(dir.path().join("extra.conf"), settings).expect("settings are written");
-        let port = three_free_ports();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).expect("a file is written");
+        }
+        let port = five_free_ports();
         let mapper = run(&dir, port, root.as_deref(), "epmd");
         let began = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port + 1)).is_err() && began.elapsed() < PATIENCE {
             poll_pause().await;
         }
         let server = run(&dir, port, root.as_deref(), "server");
-        let node = Self { dir, port, root, mapper, server };
+        let named = |word: &str, port| files.iter().any(|(_, text)| text.contains(word)).then_some(port);
+        let ports = [Some(port), named("@TLS", port + 3), named("@MANAGEMENT", port + 4)];
+        let node = Self { dir, port, ports: ports.into_iter().flatten().collect(), root, mapper, server };
         node.is_up().await;
         Some(node)
     }
 
     pub(crate) fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn tls_port(&self) -> u16 {
+        self.port + 3
+    }
+
+    pub(crate) fn management_port(&self) -> u16 {
+        self.port + 4
     }
 
     /// As a crash of its machine: no goodbye, nothing flushed.
@@ -75,7 +94,8 @@ impl Node {
 
     async fn is_up(&self) {
         let began = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        let listens = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok();
+        while !self.ports.iter().all(listens) {
             assert!(began.elapsed() < PATIENCE, "the broker does not start");
             poll_pause().await;
         }
@@ -113,11 +133,11 @@ fn run(dir: &tempfile::TempDir, port: u16, root: Option<&str>, what: &str) -> Ch
 }
 
 /// Below the range from which the kernel hands out ports to outgoing connections.
-fn three_free_ports() -> u16 {
+fn five_free_ports() -> u16 {
     loop {
         let [.., high, low] = pitcrew::clock::uuid_v7().into_bytes();
         let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;
-        if (port..port + 3).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
+        if (port..port + 5).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return port;
         }
     }

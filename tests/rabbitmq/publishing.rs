@@ -7,7 +7,10 @@ use lapin::{
 };
 use pitcrew::{
     Envelope, clock,
-    message::Intent,
+    message::{
+        Intent,
+        wire::{Prefix, Raw},
+    },
     store::{Destination, OutboxRow, Purpose},
     testing::conformance::transport::{Bench, ack},
     transport::{
@@ -98,6 +101,41 @@ async fn a_full_queue_refuses_and_takes_again(broker: Broker) {
     amqp.queue_delete((*name).into(), Default::default()).await.expect("deletes");
     connection.close(200, "done".into()).await.expect("closes");
     transport.close().await;
+}
+
+/// For readers that know one prefix only: in the channel, in its retries and in its dead letters. Other channels are as ever.
+async fn a_channel_chooses_what_its_headers_begin_with(broker: Broker) {
+    let Some(bench) = RabbitBench::on(broker) else { return };
+    let (old, new) = (commands(bench.prefix(), "old"), commands(bench.prefix(), "new"));
+    let prefixes = [(old.channels[0].name.to_string(), Prefix::CloudEventsColon)].into();
+    let transport = bench.transport(Options { prefixes, ..Options::default() });
+    for (endpoints, begins) in [(&old, "cloudEvents:"), (&new, "cloudEvents_")] {
+        transport.declare(endpoints).await.expect("declares");
+        let subscription = &endpoints.subscriptions[0];
+        let mut consumer = transport.subscribe(subscription).await.expect("listens");
+        let of = |name: &Arc<str>| [Destination::Subscription(name.clone()), Destination::Dead(name.clone())];
+        let mut seen = Vec::new();
+        for to in [&[channel(endpoints)][..], &of(&subscription.name)].concat() {
+            assert_eq!(transport.publish(&to, &rows(&to, 1)).await, [Ok(Published::Confirmed)]);
+            if matches!(to, Destination::Dead(_)) {
+                seen.extend(bench.dead_letters(subscription).await.expect("they are heard of"));
+                continue;
+            }
+            let delivery = consumer.receive(Room { count: 1, bytes: usize::MAX }).await.expect("receives").remove(0);
+            let Content::Raw(raw) = &delivery.content else { panic!("{delivery:?}") };
+            seen.push(raw.as_ref().clone());
+            ack(delivery);
+        }
+        let names = |raw: &Raw| raw.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+        for raw in &seen {
+            assert!(names(raw).contains(&format!("{begins}id")), "{raw:?}");
+            assert!(names(raw).iter().all(|name| !name.starts_with('c') || name.starts_with(begins)), "{raw:?}");
+        }
+        assert_eq!(seen.len(), 3);
+        drop(consumer);
+    }
+    transport.close().await;
+    bench.clear().await;
 }
 
 /// Returns come in any order beside confirms; each must be told to its own row.
@@ -199,6 +237,7 @@ async fn an_exchange_is_checked_before_the_first_publish(broker: Broker) {
 super::on_each_version! {
     one_missing_exchange_fails_no_other_destination
     a_full_queue_refuses_and_takes_again
+    a_channel_chooses_what_its_headers_begin_with
     a_return_is_told_to_its_own_row
     a_dead_copy_is_for_whoever_binds_a_queue
     many_cuts_under_a_full_prefetch_bury_nobody

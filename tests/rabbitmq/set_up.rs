@@ -17,7 +17,7 @@ use pitcrew::{
 };
 use std::time::Duration;
 
-fn endpoints(name: &str) -> Endpoints {
+pub(crate) fn endpoints(name: &str) -> Endpoints {
     let subscription = Subscription {
         name: name.into(),
         channel: name.into(),
@@ -29,7 +29,7 @@ fn endpoints(name: &str) -> Endpoints {
     Endpoints { subscriptions: vec![subscription], channels: vec![channel] }
 }
 
-async fn declare(url: &str, options: Options, endpoints: &Endpoints) -> Result<(), TransportError> {
+pub(crate) async fn declare(url: &str, options: Options, endpoints: &Endpoints) -> Result<(), TransportError> {
     let transport = RabbitMq::new(url, options)?;
     let declared = transport.declare(endpoints).await;
     transport.close().await;
@@ -106,6 +106,29 @@ async fn missing_permissions_are_said_at_the_start(broker: Broker) {
     declare(&as_user("worker"), only_verify(), &endpoints("a")).await.expect("no right to configure is needed");
 }
 
+/// The client answers for the number of a channel that once failed with the failure of that time; looks at what is not there cost
+/// a number each.
+async fn looks_at_what_is_not_there_wear_nothing_out(broker: Broker) {
+    let Some(url) = broker.url() else { return };
+    let name = unique();
+    let (connection, channel) = client(&url).await;
+    let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+    channel.queue_declare((*name).into(), durable, FieldTable::default()).await.expect("declares");
+    let transport = RabbitMq::new(&format!("{url}?channel_max=20"), Options::default()).expect("a URL");
+    let mut replaced = 0;
+    for round in 0..60 {
+        match transport.depth(&name).await {
+            Ok(depth) => assert_eq!((depth.ready, depth.dead), (Some(0), None), "round {round}"),
+            Err(TransportError::Away(_)) => replaced += 1,
+            Err(other) => panic!("round {round}: {other}"),
+        }
+    }
+    assert!((1..10).contains(&replaced), "a connection that has no number left is replaced: {replaced}");
+    transport.close().await;
+    channel.queue_delete((*name).into(), Default::default()).await.expect("deletes");
+    connection.close(200, "cleared".into()).await.expect("closes");
+}
+
 #[tokio::test]
 async fn a_broker_that_is_not_there_is_said_with_its_reason() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -130,5 +153,6 @@ super::on_each_version! {
     what_is_there_with_other_arguments_is_refused
     without_the_right_to_make_it_is_verified_only
     who_may_not_come_in_is_told_at_once
+    looks_at_what_is_not_there_wear_nothing_out
     missing_permissions_are_said_at_the_start
 }

@@ -79,7 +79,10 @@ kafka_native() {
     kafka_fetch "$jars" || return 1
   fi
   for try in 1 2 3 4 5; do
-    if kafka_serve "$jars" "$(free_port)" "$(free_port)"; then return 0; fi
+    if kafka_serve "$jars" "$(free_port)" "$(free_port)"; then
+      export PITCREW_KAFKA_JARS=$jars # for tests that start nodes of their own
+      return 0
+    fi
   done
   tail -n 20 "$tmp/kafka.log"
   service_why="Kafka $kafka_version did not start ($try attempts, its log is above)"
@@ -87,32 +90,7 @@ kafka_native() {
 }
 
 # $1 is a program, $2 the Debian package that brings it.
-kafka_need() {
-  local began as_root=()
-  if command -v "$1" >/dev/null; then return 0; fi
-  began=$(now_ms)
-  service_why="there is no $1 here"
-  if ! command -v apt-get >/dev/null; then
-    service_why+=" and no apt-get to install it"
-    return 1
-  fi
-  if ((EUID != 0)); then
-    if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
-      service_why+=", and installing it needs root (apt-get install $2)"
-      return 1
-    fi
-    as_root=(sudo -n)
-  fi
-  printf 'kafka       no %s: apt-get install %s\n' "$1" "$2"
-  "${as_root[@]}" apt-get update -qq >"$tmp/apt.log" 2>&1 </dev/null
-  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-    -o DPkg::Lock::Timeout=120 "$2" >>"$tmp/apt.log" 2>&1 </dev/null; then
-    tail -n 10 "$tmp/apt.log"
-    service_why+=", and apt-get could not install $2 (see above)"
-    return 1
-  fi
-  printf 'kafka       %s installed in %s\n' "$2" "$(since "$began")"
-}
+kafka_need() { command -v "$1" >/dev/null || install_package kafka "$2"; }
 
 # The broker and the libraries it needs. Whole or not there: two runs at once each fetch into a folder of their own.
 kafka_fetch() {
@@ -144,42 +122,13 @@ POM
   printf 'kafka       fetched %s in %s\n' "$kafka_version" "$(since "$began")"
 }
 
-# One node that is broker and controller. As our own child: stopped by its pid alone, and it dies with us.
+# One node. As our own child: stopped by its pid alone, and it dies with us.
 kafka_serve() {
   local jars=$1 port=$2 controller=$3 data=$tmp/kafka
   rm -rf "$data"
   mkdir "$data"
-  cat >"$data/server.properties" <<PROPERTIES
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs=$data/data
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.consumer.min.session.timeout.ms=3000
-group.consumer.session.timeout.ms=6000
-group.consumer.min.heartbeat.interval.ms=500
-group.consumer.heartbeat.interval.ms=500
-auto.create.topics.enable=false
-log.retention.check.interval.ms=1000
-PROPERTIES
-  # Without a level it logs errors alone, and nobody would hear that it has started.
-  local java=(java -Dlog4j2.level=INFO -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$jars/*")
-  if ! "${java[@]}" kafka.tools.StorageTool format -t 4L6g3nShT-eMCtK--X86sw -c "$data/server.properties" \
-    >"$tmp/kafka.log" 2>&1 </dev/null; then
-    return 1
-  fi
-  (
-    cd / || exit
-    exec setsid setpriv --pdeathsig KILL "${java[@]}" kafka.Kafka "$data/server.properties"
-  ) >>"$tmp/kafka.log" 2>&1 </dev/null &
+  setsid setpriv --pdeathsig KILL "$root/tests/services/kafka-node" "$jars" "$data" "$port" "$controller" \
+    >"$tmp/kafka.log" 2>&1 </dev/null &
   kafka_pid=$!
   for ((i = 0; i < 600; i++)); do
     # Its own log says when it serves; asking the port instead could be answered by a stranger.

@@ -50,3 +50,33 @@ end_session() {
   kill -KILL "${pids[@]}" 2>/dev/null
   return 0
 }
+
+# Installs a Debian package for a service (the first word of what is printed); else sets service_why and returns 1.
+install_package() {
+  local began as_root=()
+  began=$(now_ms)
+  service_why="there is no $2 here"
+  if ! command -v apt-get >/dev/null; then
+    service_why+=" and no apt-get to install it"
+    return 1
+  fi
+  if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+      service_why+=", and installing it needs root (apt-get install $2)"
+      return 1
+    fi
+    as_root=(sudo -n)
+  fi
+  printf '%-11s no %s: apt-get install\n' "$1" "$2"
+  "${as_root[@]}" apt-get update -qq >"$tmp/apt.log" 2>&1 </dev/null
+  if ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    -o DPkg::Lock::Timeout=120 "$2" >>"$tmp/apt.log" 2>&1 </dev/null; then
+    tail -n 10 "$tmp/apt.log"
+    service_why+=", and apt-get could not install it (see above)"
+    return 1
+  fi
+  # For the caller, who sources this file.
+  # shellcheck disable=SC2034
+  service_why=
+  printf '%-11s %s installed in %s\n' "$1" "$2" "$(since "$began")"
+}

@@ -59,7 +59,7 @@ pub(super) fn read_bare(raw: &Raw, draft: &mut Draft) -> Result<(), WireError> {
     let native = &raw.properties;
     for (name, property, value) in [("id", "message-id", &native.message_id), ("type", "type", &native.ty)] {
         match value {
-            Some(value) => draft.set(name, value.clone())?,
+            Some(value) => draft.set(name, value.into())?,
             None => return Err(no_event(raw, name, property)),
         }
     }

@@ -4,7 +4,7 @@ use super::{Properties, WireError, attribute};
 use crate::message::{Envelope, Hop, KeyTime};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// An envelope in the making.
 #[derive(Default)]
@@ -57,39 +57,43 @@ impl Draft {
     /// An attribute from outside. Empty is absent, except where an attribute must be there.
     pub(super) fn read(&mut self, name: &str, value: &str) -> Result<(), WireError> {
         let required = matches!(name, "specversion" | "id" | "source" | "type");
-        if value.is_empty() && !required { Ok(()) } else { self.set(name, value.to_owned()) }
+        if value.is_empty() && !required { Ok(()) } else { self.set(name, value.into()) }
     }
 
     /// An attribute as it is.
-    pub(super) fn set(&mut self, name: &str, value: String) -> Result<(), WireError> {
-        match name {
-            "specversion" if value == "1.0" => once(&mut self.specversion, name, ()),
+    pub(super) fn set(&mut self, name: &str, value: Cow<'_, str>) -> Result<(), WireError> {
+        let text = match name {
+            "specversion" if value == "1.0" => return once(&mut self.specversion, name, ()),
             "specversion" => {
-                Err(WireError::new(name, format!("is `{}`; only `1.0` is understood", attribute::shown(&value))))
+                let problem = format!("is `{}`; only `1.0` is understood", attribute::shown(&value));
+                return Err(WireError::new(name, problem));
             }
-            "id" => once(&mut self.id, name, value),
-            "source" => once(&mut self.source, name, value),
-            "type" => once(&mut self.ty, name, value),
-            "schemaversion" => once(&mut self.version, name, attribute::whole(name, &value, 1)?),
-            "subject" => once(&mut self.subject, name, value),
-            "time" => once(&mut self.time, name, attribute::time(name, &value)?),
-            "actor" => once(&mut self.actor, name, value),
-            "correlationid" => once(&mut self.correlation_id, name, value),
-            "causationid" => once(&mut self.causation_id, name, value),
-            "partitionkey" => once(&mut self.partition_key, name, value),
-            "idempotencykey" => once(&mut self.idempotency_key, name, value),
-            "expirytime" => once(&mut self.expires, name, attribute::time(name, &value)?),
-            "replyto" => once(&mut self.reply_to, name, value),
-            "dataref" => once(&mut self.data_ref, name, value),
-            "datacontenttype" => once(&mut self.content_type, name, value),
-            "traceparent" => once(&mut self.trace_extension.parent, name, value),
-            "tracestate" => once(&mut self.trace_extension.state, name, value),
-            "data" => Err(WireError::new(name, "is a reserved name; in binary mode the payload is the body")),
-            _ => match self.extensions.insert(name.to_owned(), value) {
-                Some(_) => Err(twice(name)),
-                None => Ok(()),
+            "id" => &mut self.id,
+            "source" => &mut self.source,
+            "type" => &mut self.ty,
+            "schemaversion" => return once(&mut self.version, name, attribute::whole(name, &value, 1)?),
+            "subject" => &mut self.subject,
+            "time" => return once(&mut self.time, name, attribute::time(name, &value)?),
+            "actor" => &mut self.actor,
+            "correlationid" => &mut self.correlation_id,
+            "causationid" => &mut self.causation_id,
+            "partitionkey" => &mut self.partition_key,
+            "idempotencykey" => &mut self.idempotency_key,
+            "expirytime" => return once(&mut self.expires, name, attribute::time(name, &value)?),
+            "replyto" => &mut self.reply_to,
+            "dataref" => &mut self.data_ref,
+            "datacontenttype" => &mut self.content_type,
+            "traceparent" => &mut self.trace_extension.parent,
+            "tracestate" => &mut self.trace_extension.state,
+            "data" => {
+                return Err(WireError::new(name, "is a reserved name; in binary mode the payload is the body"));
+            }
+            _ => match self.extensions.insert(name.to_owned(), value.into_owned()) {
+                Some(_) => return Err(twice(name)),
+                None => return Ok(()),
             },
-        }
+        };
+        once(text, name, value.into_owned())
     }
 
     /// Without it an object of JSON is no CloudEvent. In headers it is what marks the set.

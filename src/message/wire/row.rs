@@ -35,7 +35,9 @@ impl Object {
         self.0.push_str(prefix); // neither it nor a name of an attribute holds what must be escaped
         self.0.push_str(name);
         self.0.push_str("\":");
-        if value.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+        // Looks at all of them, wherever the first one is: many at a time.
+        let escapes = value.bytes().fold(false, |found, b| found | (b < b' ') | (b == b'"') | (b == b'\\'));
+        if escapes {
             self.0.push_str(&serde_json::Value::from(value).to_string());
         } else {
             self.0.push('"');
@@ -60,12 +62,11 @@ pub fn from_attributes_json(json: &str, data: Bytes) -> Result<Envelope, WireErr
         .map_err(|e| WireError::new("row", format!("is not a JSON object of strings: {e}")))?;
     let mut draft = Draft::default();
     for (name, value) in members {
-        let value = value.into_owned();
         match (name.strip_prefix("ce_"), &*name) {
             (Some(attribute), _) => draft.set(attribute, value)?,
             (_, "content-type") => draft.set("datacontenttype", value)?,
-            (_, "traceparent") => draft.trace.parent = Some(value),
-            (_, "tracestate") => draft.trace.state = Some(value),
+            (_, "traceparent") => draft.trace.parent = Some(value.into_owned()),
+            (_, "tracestate") => draft.trace.state = Some(value.into_owned()),
             _ => draft.hop(&name, &value)?,
         }
     }

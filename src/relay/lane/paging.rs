@@ -1,14 +1,17 @@
 //! Paging: rows that did not fit into memory come in from the outbox, in sequence.
 
 use super::Lane;
-use crate::{relay::Relay, transport::Sending};
-use std::{collections::HashSet, time::Duration};
+use crate::{
+    relay::{Relay, rows::Rows},
+    transport::Sending,
+};
+use std::time::Duration;
 
 /// Pages in what was left to the outbox, in sequence, until the queue is full or nothing is left there.
 pub(super) async fn page_in(relay: &Relay, lane: &Lane) {
     let before = {
         let mut state = lane.lock();
-        state.left = Some(HashSet::new());
+        state.left = Some(Rows::default());
         state.spills
     };
     page_in_since(before, relay, lane).await;

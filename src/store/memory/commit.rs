@@ -110,7 +110,7 @@ impl State {
             }
         }
         if let Some(attempt) = &message.attempt {
-            self.attempts.push((message.key(), attempt.clone()));
+            self.attempts.push((message.key(), (**attempt).clone()));
         }
         for write in &message.effects.documents {
             self.save(write);

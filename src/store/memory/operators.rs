@@ -29,6 +29,22 @@ impl State {
         true
     }
 
+    pub(super) fn record(&mut self, audit: &Audit) {
+        let same = |known: &Audit| {
+            (&known.action, &known.target, &known.reason) == (&audit.action, &audit.target, &audit.reason)
+        };
+        if !self.audit.iter().any(same) {
+            self.audit.push(audit.clone());
+        }
+    }
+
+    pub(super) fn recorded(&self, action: &str, limit: usize) -> Vec<Audit> {
+        let mut recorded: Vec<_> = self.audit.iter().filter(|audit| audit.action == action).cloned().collect();
+        recorded.sort_by_key(|audit| std::cmp::Reverse(audit.at));
+        recorded.truncate(limit);
+        recorded
+    }
+
     pub(super) fn history(&self, id: &str) -> History {
         let inbox = |wanted: &dyn Fn(&InboxRow) -> bool| {
             let mut rows: Vec<_> = self.inbox.values().map(|k| &k.row).filter(|row| wanted(row)).cloned().collect();

@@ -63,7 +63,7 @@ impl PostgresStore {
         self.write_rows(&mut *tx, &stored).await?;
         let outgoing = stored.iter().flat_map(|message| &message.effects.outbox);
         self.write_outbox(&mut *tx, Some(batch.worker), outgoing).await?;
-        self.file(&mut *tx, stored.iter().filter_map(|message| message.letter.as_ref())).await?;
+        self.file(&mut *tx, stored.iter().filter_map(|message| message.letter.as_deref())).await?;
 
         let settled: Vec<&Finished> = stored.iter().copied().chain(with(Verdict::Duplicate)).collect();
         self.remove_claims(&mut *tx, &settled).await?;
@@ -75,7 +75,7 @@ impl PostgresStore {
 
     pub(super) async fn write_attempts(&self, tx: &mut PgConnection, stored: &[&Finished]) -> Sure<()> {
         let tries: Vec<(&Finished, &Attempt)> =
-            stored.iter().filter_map(|message| Some((*message, message.attempt.as_ref()?))).collect();
+            stored.iter().filter_map(|message| Some((*message, message.attempt.as_deref()?))).collect();
         if tries.is_empty() {
             return Ok(());
         }

@@ -76,17 +76,21 @@ impl PostgresStore {
     /// Writes each document once, as its last writer left it.
     pub(super) async fn write_documents(&self, tx: &mut PgConnection, stored: &[&Finished]) -> Sure<()> {
         let writes = || stored.iter().flat_map(|message| &message.effects.documents);
-        let last: BTreeMap<Key<'_>, &DocumentWrite> = writes().map(|write| (key_of(write), write)).collect();
+        let mut last: Vec<&DocumentWrite> = writes().collect();
         if last.is_empty() {
             return Ok(());
         }
-        let (mut collections, mut ids, mut schemas, mut bodies) = (vec![], vec![], vec![], vec![]);
-        for ((collection, id), write) in last {
-            collections.push(collection);
-            ids.push(id);
-            schemas.push(i64::from(write.schema));
-            bodies.push(write.body.as_str());
-        }
+        last.sort_by_key(|write| key_of(write)); // stable: writers of one document stay in their order
+        last.dedup_by(|later, earlier| {
+            let same = key_of(later) == key_of(earlier);
+            if same {
+                *earlier = *later;
+            }
+            same
+        });
+        let (collections, ids): (Vec<_>, Vec<_>) = last.iter().map(|write| key_of(write)).unzip();
+        let schemas: Vec<_> = last.iter().map(|write| i64::from(write.schema)).collect();
+        let bodies: Vec<_> = last.iter().map(|write| write.body.as_str()).collect();
         let new: BTreeSet<Key<'_>> = writes().filter(|w| w.expect == Expect::Absent).map(key_of).collect();
         let text = if new.is_empty() { WRITE } else { WRITE_NEW };
         let query = sqlx::query(self.sql.get(text)).bind(collections).bind(ids).bind(schemas).bind(bodies);

@@ -33,7 +33,6 @@ const SEEN: &str = "select u.n, i.attempt, i.fate, i.payload_hash
    and i.consumer = u.consumer and i.source = u.source limit 1) i";
 
 /// The columns of one batch, borrowed from its messages: nothing is copied before it is encoded.
-#[derive(Default)]
 struct Columns<'a> {
     key_time: Vec<DateTime<Utc>>,
     id: Vec<&'a str>,
@@ -55,6 +54,28 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
+    fn with_capacity(n: usize) -> Self {
+        Self {
+            key_time: Vec::with_capacity(n),
+            id: Vec::with_capacity(n),
+            consumer: Vec::with_capacity(n),
+            source: Vec::with_capacity(n),
+            attempt: Vec::with_capacity(n),
+            fate: Vec::with_capacity(n),
+            payload_hash: Vec::with_capacity(n),
+            ty: Vec::with_capacity(n),
+            version: Vec::with_capacity(n),
+            at: Vec::with_capacity(n),
+            duration_ms: Vec::with_capacity(n),
+            reason: Vec::with_capacity(n),
+            actor: Vec::with_capacity(n),
+            subject: Vec::with_capacity(n),
+            correlation: Vec::with_capacity(n),
+            causation: Vec::with_capacity(n),
+            trace: Vec::with_capacity(n),
+        }
+    }
+
     fn push(&mut self, key_time: DateTime<Utc>, message: &'a Finished, fate: &'a Fate) {
         let envelope = &*message.envelope;
         self.key_time.push(key_time);
@@ -105,7 +126,7 @@ impl PostgresStore {
             let message = &messages[*n];
             (*time, message.envelope.id.as_str(), &*message.consumer, message.envelope.source.as_str())
         });
-        let mut columns = Columns::default();
+        let mut columns = Columns::with_capacity(places.len());
         for (time, n) in &places {
             let fate = if verdicts[*n] == Verdict::Duplicate { &Fate::Duplicate } else { &messages[*n].fate };
             columns.push(*time, &messages[*n], fate);

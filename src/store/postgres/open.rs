@@ -103,7 +103,7 @@ impl PostgresStore {
         self.write_documents(&mut tx, &stored).await?;
         self.write_rows(&mut tx, &stored).await?;
         self.write_outbox(&mut tx, Some(worker), message.effects.outbox.iter()).await?;
-        self.file(&mut tx, message.letter.iter()).await?;
+        self.file(&mut tx, message.letter.as_deref().into_iter()).await?;
         self.remove_claims(&mut tx, &stored).await?;
         self.delete_outbox(&mut tx, message.row.into_iter().collect()).await?;
         fault::at(Point::InsideCommit).await;

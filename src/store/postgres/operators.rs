@@ -39,6 +39,12 @@ const ATTEMPTS: &str = "select consumer, attempt, kind, error, at, duration_ms, 
 
 const AUDIT: &str = "select actor, action, target, reason, at from {s}.audit where target = $1 order by at";
 
+const RECORD: &str = "insert into {s}.audit (at, actor, action, target, reason) select $1, $2, $3, $4, $5
+ where not exists (select 1 from {s}.audit where target = $4 and action = $3 and reason = $5)";
+
+const RECORDED: &str =
+    "select actor, action, target, reason, at from {s}.audit where action = $1 order by at desc limit $2";
+
 const COUNTS: &str = "select (select count(*) from {s}.inbox where fate = 'done'),
     (select count(*) from {s}.inbox where fate = 'retry'),
     (select count(*) from {s}.dead_letter where state = 'dead'),
@@ -57,6 +63,17 @@ const KINDS: [AttemptKind; 8] = [
 ];
 
 impl PostgresStore {
+    pub(super) async fn write_down(&self, audit: &Audit) -> Sure<()> {
+        let record = sqlx::query(self.sql.get(RECORD)).bind(audit.at).bind(&audit.actor).bind(&audit.action);
+        record.bind(&audit.target).bind(&audit.reason).execute(&self.other.get()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn written_down(&self, action: &str, limit: usize) -> Sure<Vec<Audit>> {
+        let recorded = sqlx::query(self.sql.get(RECORDED)).bind(action).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        recorded.fetch_all(&self.other.get()).await?.iter().map(read_audit).collect()
+    }
+
     pub(super) async fn tell(&self, id: &str) -> Sure<History> {
         if id.contains('\0') {
             return Ok(History::default()); // nothing of that ID can ever have been stored

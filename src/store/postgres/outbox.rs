@@ -1,6 +1,6 @@
 //! Transactional Outbox: rows on their way out, and whose they are.
 
-use super::{PostgresStore, errors::Sure};
+use super::{PostgresStore, errors::Sure, workers::ago};
 use crate::{
     message::wire,
     store::{DeadLetter, Destination, OutboxEntry, OutboxRow, Purpose, StoreError, Swept},
@@ -20,15 +20,16 @@ const INSERT: &str = "insert into {s}.outbox (seq, owner, due, destination, purp
 pub(super) const DELETE: &str = "delete from {s}.outbox where seq = any($1)";
 
 /// Owners are found by leaps through their index. A lost worker leaves the table of the living, so that its next heartbeat tells
-/// it that its rows are not its own any more.
+/// it that its rows are not its own any more. The database's clock tells who is lost (`workers.rs`).
 const SWEEP: &str = "with recursive owner (id) as (
     (select o.owner from {s}.outbox o where o.owner is not null order by o.owner limit 1)
     union all
     select (select o.owner from {s}.outbox o where o.owner > owner.id order by o.owner limit 1) from owner where owner.id is not null
  ), gone as (
-    delete from {s}.worker w where w.seen < $3 and w.id <> $1
+    delete from {s}.worker w where w.seen < statement_timestamp() - $3 and w.id <> $1
  ), lost as (
-    select id from owner where id <> $1 and not exists (select from {s}.worker w where w.id = owner.id and w.seen >= $3)
+    select id from owner where id <> $1
+       and not exists (select from {s}.worker w where w.id = owner.id and w.seen >= statement_timestamp() - $3)
  ), free as (
     select o.seq, false as begun from {s}.outbox o
     where o.owner is null and coalesce(o.due, '1970-01-01 00:00:00+00'::timestamptz) <= $2
@@ -72,7 +73,7 @@ impl<'a> Columns<'a> {
         self.seq.push(row.seq);
         self.owner.push(owner.filter(|_| row.due.is_none()));
         self.due.push(row.due);
-        self.destination.push(row.destination.to_string());
+        self.destination.push(row.destination.parts().concat());
         self.purpose.push(row.purpose.word());
         self.id.push(&envelope.id);
         self.source.push(&envelope.source);
@@ -128,7 +129,7 @@ impl PostgresStore {
         limit: usize,
     ) -> Sure<Vec<Swept>> {
         self.days.told(now);
-        let rows = sqlx::query(self.sql.get(SWEEP)).bind(worker).bind(now).bind(lost_before).bind(clamp(limit));
+        let rows = sqlx::query(self.sql.get(SWEEP)).bind(worker).bind(now).bind(ago(lost_before)).bind(clamp(limit));
         let mut swept = Vec::new();
         for row in rows.fetch_all(&self.other.get()).await? {
             let tries = super::inbox::u32_of(row.try_get(7)?);

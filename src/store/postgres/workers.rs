@@ -5,8 +5,11 @@ use super::{
     errors::Sure,
     inbox::{has_nul, u32_of},
 };
-use crate::store::{InboxKey, WorkerRecord};
-use chrono::{DateTime, Utc};
+use crate::{
+    clock,
+    store::{InboxKey, WorkerRecord},
+};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::Row;
 use std::{
     collections::BTreeMap,
@@ -25,6 +28,12 @@ const CLAIMS: &str =
 const UNCLAIM: &str = "update {s}.claim c set count = c.count - u.count
  from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) u (consumer, source, id, count)
  where c.consumer = u.consumer and c.source = u.source and c.id = u.id";
+
+/// How long ago that was by this host's clock. Workers miss each other by the database's clock and tell it only ages: hosts whose
+/// clocks disagree must not take each other for lost.
+pub(super) fn ago(time: DateTime<Utc>) -> TimeDelta {
+    clock::now() - time
+}
 
 /// Keys in order, each once, with how often it was named.
 #[derive(Default)]
@@ -104,7 +113,7 @@ impl PostgresStore {
     pub(super) async fn enter_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> Sure<()> {
         self.days.told(now);
         sqlx::query(self.sql.get(
-            "insert into {s}.worker (id, service, place, build, started, seen) values ($1, $2, $3, $4, $5, $5)
+            "insert into {s}.worker (id, service, place, build, started, seen) values ($1, $2, $3, $4, $5, statement_timestamp() - $6)
              on conflict (id) do update set seen = excluded.seen",
         ))
         .bind(worker.id)
@@ -112,6 +121,7 @@ impl PostgresStore {
         .bind(&worker.place)
         .bind(&worker.build)
         .bind(now)
+        .bind(ago(now))
         .execute(&self.other.get())
         .await?;
         let mut builds = self.builds.write().unwrap_or_else(PoisonError::into_inner);
@@ -121,9 +131,9 @@ impl PostgresStore {
 
     pub(super) async fn seen_alive(&self, worker: Uuid, now: DateTime<Utc>) -> Sure<bool> {
         self.days.told(now);
-        let done = sqlx::query(self.sql.get("update {s}.worker set seen = $2 where id = $1"))
+        let done = sqlx::query(self.sql.get("update {s}.worker set seen = statement_timestamp() - $2 where id = $1"))
             .bind(worker)
-            .bind(now)
+            .bind(ago(now))
             .execute(&self.other.get())
             .await?;
         Ok(done.rows_affected() == 1)

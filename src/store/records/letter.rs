@@ -109,14 +109,14 @@ pub struct DeadFilter {
     pub since: Option<DateTime<Utc>>,
 }
 
-/// What an operator did.
+/// What an operator did, or what happened that one should know of.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
     /// Who.
     pub actor: String,
-    /// `replay`, `discard`, `redrive`.
+    /// `replay`, `discard`, `redrive`; `reread` of a channel; `lost` of a topic.
     pub action: String,
-    /// The message's ID.
+    /// The message's ID, or a channel or topic.
     pub target: String,
     /// Why.
     pub reason: String,

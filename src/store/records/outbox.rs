@@ -17,13 +17,20 @@ pub enum Destination {
     Dead(Arc<str>),
 }
 
+impl Destination {
+    /// As text, in two parts.
+    pub(crate) fn parts(&self) -> [&str; 2] {
+        match self {
+            Self::Channel(name) => ["channel:", name],
+            Self::Subscription(name) => ["subscription:", name],
+            Self::Dead(name) => ["dead:", name],
+        }
+    }
+}
+
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Channel(name) => write!(f, "channel:{name}"),
-            Self::Subscription(name) => write!(f, "subscription:{name}"),
-            Self::Dead(name) => write!(f, "dead:{name}"),
-        }
+        self.parts().iter().try_for_each(|part| f.write_str(part))
     }
 }
 

@@ -70,6 +70,6 @@ impl<'a> Sorted<'a> {
     }
 
     fn letters(&self) -> Vec<&'a crate::store::DeadLetter> {
-        self.stored.iter().filter_map(|m| m.letter.as_ref()).collect()
+        self.stored.iter().filter_map(|m| m.letter.as_deref()).collect()
     }
 }

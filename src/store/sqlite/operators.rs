@@ -66,6 +66,24 @@ async fn free_operation(connection: &mut SqliteConnection, key: &LetterKey) -> s
     free.execute(connection).await.map(drop)
 }
 
+pub(super) async fn record(store: &SqliteStore, audit: &Audit) -> sqlx::Result<()> {
+    let record = sqlx::query(
+        "insert into audit (actor, action, target, reason, at) select ?1, ?2, ?3, ?4, ?5 where not exists
+         (select 1 from audit where action = ?2 and target = ?3 and reason = ?4)",
+    );
+    let record = record.bind(&audit.actor).bind(&audit.action).bind(&audit.target).bind(&audit.reason);
+    let mut tx = store.begin_write().await?;
+    record.bind(micros(audit.at)).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+pub(super) async fn recorded(readers: &SqlitePool, action: &str, limit: usize) -> sqlx::Result<Vec<Audit>> {
+    let recorded =
+        sqlx::query("select * from audit where action = ? order by at desc, rowid desc limit ?").bind(action);
+    let recorded = recorded.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(readers).await?;
+    recorded.iter().map(decode::audit).collect()
+}
+
 pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<History> {
     // One snapshot: a message that commits meanwhile is seen before or after, not half.
     let mut tx = readers.begin().await?;

@@ -95,7 +95,7 @@ pub(super) async fn inbox(
 }
 
 pub(super) async fn attempts(connection: &mut SqliteConnection, stored: &[&Finished]) -> sqlx::Result<()> {
-    let tried: Vec<_> = stored.iter().filter_map(|message| Some((*message, message.attempt.as_ref()?))).collect();
+    let tried: Vec<_> = stored.iter().filter_map(|message| Some((*message, message.attempt.as_deref()?))).collect();
     let insert = Insert {
         table: "attempt",
         columns: &[

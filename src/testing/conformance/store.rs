@@ -129,6 +129,7 @@ cases! {
         history_finds_everything_of_an_id
         history_of_an_unknown_id_is_empty
         history_shows_who_did_what_when
+        what_is_recorded_is_written_once_and_found_by_its_action
         counts_are_by_fate
         migrating_again_changes_nothing
         housekeeping_drops_what_is_older_than_retention

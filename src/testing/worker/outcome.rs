@@ -36,8 +36,8 @@ impl Outcome {
         Self {
             envelope: finished.envelope.clone(),
             fate: finished.fate.clone(),
-            attempt: finished.attempt.clone(),
-            letter: finished.letter.clone(),
+            attempt: finished.attempt.as_deref().cloned(),
+            letter: finished.letter.as_deref().cloned(),
             sent,
         }
     }

@@ -32,12 +32,14 @@ pub(super) struct Notes {
     changes: Mutex<Vec<Change>>,
     /// The client is being closed: nobody reads notes any more.
     leaving: AtomicBool,
+    /// The topic of a commit is not there any more.
+    topic_is_gone: AtomicBool,
     wake: Arc<Wake>,
 }
 
 impl Notes {
     pub(super) fn new(wake: Arc<Wake>) -> Self {
-        Self { changes: Mutex::default(), leaving: AtomicBool::new(false), wake }
+        Self { changes: Mutex::default(), leaving: AtomicBool::new(false), topic_is_gone: AtomicBool::new(false), wake }
     }
 
     pub(super) fn take(&self) -> Vec<Change> {
@@ -46,6 +48,11 @@ impl Notes {
 
     pub(super) fn leave(&self) {
         self.leaving.store(true, Ordering::Release);
+    }
+
+    /// The client itself tells of a deleted topic half a minute late; a commit is refused at once.
+    pub(super) fn topic_is_gone(&self) -> bool {
+        self.topic_is_gone.load(Ordering::Acquire)
     }
 
     fn note(&self, change: Change) {
@@ -79,6 +86,10 @@ impl ConsumerContext for Notes {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if let Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::UnknownTopicOrPartition)) = result {
+            self.topic_is_gone.store(true, Ordering::Release);
+            self.wake.wake();
+        }
         match result {
             Ok(()) | Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) => {}
             // The next commit brings it; until then the inbox knows what was done.

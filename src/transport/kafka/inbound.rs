@@ -178,6 +178,7 @@ impl Inbound {
             drop(state); // a partition may call us: never both locks at once
             let Some(suspect) = item.partition.hand_out(&item) else { continue };
             let Item { partition, offset, raw, .. } = item;
+            let suspect = suspect || raw.is_again();
             bytes += size;
             self.open.fetch_add(1, Ordering::Relaxed);
             let settle: Arc<dyn Settle> = partition;

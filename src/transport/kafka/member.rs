@@ -68,6 +68,8 @@ pub(super) struct Member {
     flow_stopped: bool,
     next_mark: Instant,
     told: HashMap<String, Instant>,
+    /// What was read is not the log that is there: an offset of it must not be committed for the other one.
+    another_log: bool,
 }
 
 /// Partitions that are about to go.
@@ -101,6 +103,7 @@ impl Member {
             flow_stopped: false,
             next_mark: now,
             told: HashMap::new(),
+            another_log: false,
         }
     }
 
@@ -130,6 +133,9 @@ impl Member {
         self.watch_room();
         let polled = if self.waits_for_room() { false } else { self.poll()? };
         self.rebalance()?;
+        if self.role == Role::Channel && self.consumer.context().topic_is_gone() {
+            return Err(self.gone());
+        }
         let next_due = self.hand_out_due();
         self.pause_and_resume();
         self.mark();
@@ -205,6 +211,7 @@ impl Member {
         }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset) => return self.look_for_gaps(),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) if self.role == Role::Channel => return Err(self.gone()),
             Some(RDKafkaErrorCode::PollExceeded) => {
                 warn!("the worker was held up for so long that its partitions were given away; it comes again");
             }
@@ -300,7 +307,10 @@ impl Member {
             slot.partition.drain();
             self.inbound.let_go(&slot.partition);
         }
-        self.give_up(&slots, true);
+        if self.another_log {
+            self.forget(&slots);
+        }
+        self.give_up(&slots, !self.another_log);
         self.consumer.context().leave();
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct Partition {
     pub(super) name: Name,
     me: Weak<Self>,
     inbound: Arc<Inbound>,
+    /// What is released comes again.
+    comes_again: bool,
     state: Mutex<State>,
 }
 
@@ -77,6 +79,8 @@ struct State {
     suspects_below: i64,
     /// The last mark that went to the client. Never goes down.
     marked: i64,
+    /// So many that were handed out are finished.
+    finished: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +96,15 @@ enum Life {
 impl Partition {
     /// Begins at `start`, which is committed.
     pub(super) fn new(name: Name, start: i64, suspects_below: i64, inbound: Arc<Inbound>) -> Arc<Self> {
+        Self::make(name, start, suspects_below, inbound, true)
+    }
+
+    /// For old records, all of which may have been begun; only looked at, none comes again.
+    pub(super) fn of_old(name: Name, start: i64, only_look: bool, inbound: Arc<Inbound>) -> Arc<Self> {
+        Self::make(name, start, i64::MAX, inbound, !only_look)
+    }
+
+    fn make(name: Name, start: i64, suspects_below: i64, inbound: Arc<Inbound>, comes_again: bool) -> Arc<Self> {
         let state = State {
             life: Life::Held,
             watermark: Watermark::new(start),
@@ -99,8 +112,9 @@ impl Partition {
             begun_below: start,
             suspects_below,
             marked: start,
+            finished: 0,
         };
-        Arc::new_cyclic(|me| Self { name, me: me.clone(), inbound, state: Mutex::new(state) })
+        Arc::new_cyclic(|me| Self { name, me: me.clone(), inbound, comes_again, state: Mutex::new(state) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -110,6 +124,16 @@ impl Partition {
     /// A record was fetched.
     pub(super) fn arrive(&self, offset: i64) -> Arrival {
         self.lock().watermark.arrive(offset)
+    }
+
+    /// One that arrived is for nobody: it is finished.
+    pub(super) fn pass_over(&self, offset: i64) {
+        self.lock().watermark.finish(offset);
+    }
+
+    /// How many that were handed out are finished.
+    pub(super) fn finished(&self) -> u64 {
+        self.lock().finished
     }
 
     /// The next offset that is expected.
@@ -172,7 +196,7 @@ impl Settle for Partition {
         let offset = i64::try_from(tag).unwrap_or(i64::MAX);
         let mut state = self.lock();
         if state.life != Life::Over {
-            state.open.remove(&offset);
+            state.finished += u64::from(state.open.remove(&offset).is_some());
             state.watermark.finish(offset);
         }
         drop(state);
@@ -182,6 +206,9 @@ impl Settle for Partition {
     /// Delivered again from memory, where its bytes are as long as it is open. A seek would fetch everything behind it a second
     /// time, and throw away what the client has read ahead, while the others of its partition run on.
     fn release(&self, tag: u64) {
+        if !self.comes_again {
+            return self.ack(tag);
+        }
         let offset = i64::try_from(tag).unwrap_or(i64::MAX);
         let mut state = self.lock();
         let raw = state.open.remove(&offset).filter(|_| state.life == Life::Held);

@@ -3,6 +3,7 @@
 use super::{Options, record, topics};
 use crate::{
     clock,
+    message::wire::Prefix,
     transport::{Destination, OutboxRow, PublishError, Published, Sending, Subscription},
 };
 use rdkafka::{
@@ -36,6 +37,10 @@ pub(super) struct Producer {
     known: Mutex<HashSet<String>>,
     /// The delays of subscriptions, ascending.
     delays: Mutex<HashMap<Arc<str>, Vec<Duration>>>,
+    /// The channels of subscriptions.
+    channels: Mutex<HashMap<Arc<str>, Arc<str>>>,
+    /// How attributes are written to a channel, where not as ever.
+    prefixes: HashMap<String, Prefix>,
 }
 
 impl Producer {
@@ -53,12 +58,20 @@ impl Producer {
             // The topic's own limit counts.
             .set("message.max.bytes", "100000000")
             .set("message.timeout.ms", DELIVERY.as_millis().to_string());
-        Self { config, client: Mutex::default(), known: Mutex::default(), delays: Mutex::default() }
+        Self {
+            config,
+            client: Mutex::default(),
+            known: Mutex::default(),
+            delays: Mutex::default(),
+            channels: Mutex::default(),
+            prefixes: options.prefixes.clone(),
+        }
     }
 
     pub(super) fn learn(&self, subscriptions: &[Subscription], topics: impl IntoIterator<Item = String>) {
         let mut delays = lock(&self.delays);
         delays.extend(subscriptions.iter().map(|s| (s.name.clone(), s.delays.clone())));
+        lock(&self.channels).extend(subscriptions.iter().map(|s| (s.name.clone(), s.channel.clone())));
         lock(&self.known).extend(topics);
     }
 
@@ -67,8 +80,9 @@ impl Producer {
             Ok(prepared) => prepared,
             Err(error) => return vec![Err(error); rows.len()],
         };
-        let sent: Vec<_> =
-            rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, &sending.row)).collect();
+        let prefix = self.prefix(destination);
+        let sends = rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, sending, prefix));
+        let sent: Vec<_> = sends.collect();
         let mut answers = Vec::with_capacity(rows.len());
         for (sent, topic) in sent.into_iter().zip(&topics) {
             let delivered = match sent {
@@ -82,6 +96,16 @@ impl Producer {
         }
         self.renew_if_broken(&client);
         answers
+    }
+
+    /// How attributes are written there: as the channel wants it, in its retries and dead letters too.
+    fn prefix(&self, to: &Destination) -> Prefix {
+        let channels = lock(&self.channels);
+        let channel = match to {
+            Destination::Channel(name) => name,
+            Destination::Dead(name) | Destination::Subscription(name) => channels.get(name).unwrap_or(name),
+        };
+        self.prefixes.get(&**channel).copied().unwrap_or(Prefix::Ce)
     }
 
     /// The client, and for each row the topic that takes it.
@@ -205,13 +229,15 @@ impl Producer {
 fn send(
     client: &FutureProducer,
     topic: &str,
-    row: &OutboxRow,
+    Sending { row, begun }: &Sending,
+    prefix: Prefix,
 ) -> Result<rdkafka::producer::DeliveryFuture, KafkaError> {
     if row.envelope.data.len() > MAX_BYTES {
         return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
     }
     let key = record::key(&row.envelope);
-    let record = FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope));
+    let record =
+        FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope, prefix, *begun));
     let record = match &key {
         Some(key) => record.key(key.as_bytes()),
         None => record,

@@ -42,12 +42,13 @@ fn text(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).ok().map(str::to_owned)
 }
 
-/// The headers of `envelope`, built anew.
-pub(super) fn written(envelope: &Envelope) -> OwnedHeaders {
+/// The headers of `envelope`, built anew. `again`: it may have been published before.
+pub(super) fn written(envelope: &Envelope, prefix: Prefix, again: bool) -> OwnedHeaders {
     let native = wire::properties(envelope);
-    let headers = wire::headers(envelope, Prefix::Ce);
+    let headers = wire::headers(envelope, prefix);
     let content_type = native.content_type.iter().map(|value| (CONTENT_TYPE.to_owned(), value.clone()));
-    let all: Vec<_> = headers.into_iter().chain(content_type).collect();
+    let again = again.then(|| (wire::AGAIN.to_owned(), "true".to_owned()));
+    let all: Vec<_> = headers.into_iter().chain(content_type).chain(again).collect();
     let into = OwnedHeaders::new_with_capacity(all.len());
     all.iter().fold(into, |into, (key, value)| into.insert(Header { key, value: Some(value) }))
 }

@@ -5,7 +5,9 @@
 use super::{
     group::Notes,
     partition::{Mark, Name},
+    reach::PATIENCE,
 };
+use crate::transport::Loss;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -13,12 +15,9 @@ use rdkafka::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
-
-/// How long the broker may take for an answer.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Records that were deleted before they were handled: from the first up to, without, the last.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,18 +27,39 @@ pub(super) struct Gap {
     pub(super) to: i64,
 }
 
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "records {}–{} of p{} are gone", self.from, self.to - 1, self.name.number)
+    }
+}
+
 /// All gaps that this process met, each once.
 #[derive(Debug, Default)]
-pub(super) struct Lost(Mutex<HashSet<Gap>>);
+pub(super) struct Lost(Mutex<Gaps>);
+
+#[derive(Debug, Default)]
+struct Gaps {
+    met: HashSet<Gap>,
+    untold: Vec<Loss>,
+}
 
 impl Lost {
     pub(super) fn note(&self, gap: &Gap) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(gap.clone());
+        let mut gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if gaps.met.insert(gap.clone()) {
+            let what = format!("{gap}: they were deleted before this group handled them");
+            gaps.untold.push(Loss { topic: gap.name.topic.to_string(), what });
+        }
+    }
+
+    /// What nobody has taken yet.
+    pub(super) fn take(&self) -> Vec<Loss> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).untold)
     }
 
     pub(super) fn records(&self) -> u64 {
         let gaps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        gaps.iter().map(|gap| u64::try_from(gap.to - gap.from).unwrap_or_default()).sum()
+        gaps.met.iter().map(|gap| u64::try_from(gap.to - gap.from).unwrap_or_default()).sum()
     }
 }
 

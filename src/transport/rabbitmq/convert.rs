@@ -19,16 +19,19 @@ const PERSISTENT: u8 = 2;
 const MOST_HEADER_BYTES: usize = 64 << 10;
 
 /// Properties and headers of an outgoing message: an allow-list, built anew. What a broker put on the message before (`x-death`,
-/// `CC`, `expiration`, …) does real harm when copied. `None`: no frame would hold them.
-pub(super) fn properties(envelope: &Envelope) -> Option<BasicProperties> {
+/// `CC`, `expiration`, …) does real harm when copied. `again`: it may have been published before. `None`: no frame would hold them.
+pub(super) fn properties(envelope: &Envelope, prefix: Prefix, again: bool) -> Option<BasicProperties> {
     let mut headers = FieldTable::default();
     let mut bytes = 0;
-    for (name, value) in wire::headers(envelope, Prefix::CloudEvents) {
+    for (name, value) in wire::headers(envelope, prefix) {
         bytes += name.len() + value.len();
         headers.insert(ShortString::try_new(name).ok()?, AMQPValue::LongString(value.into()));
     }
     if bytes > MOST_HEADER_BYTES {
         return None;
+    }
+    if again {
+        headers.insert(wire::AGAIN.into(), AMQPValue::LongString("true".into()));
     }
     let native = wire::properties(envelope);
     let short = |text: Option<String>| text.and_then(|text| ShortString::try_new(text).ok());
@@ -161,7 +164,7 @@ mod tests {
         envelope.subject = Some("ada".into());
         envelope.correlation_id = Some("c".into());
         envelope.hop.attempt = 3;
-        let raw = raw(&properties(&envelope).unwrap(), envelope.data.to_vec());
+        let raw = raw(&properties(&envelope, Prefix::CloudEvents, false).unwrap(), envelope.data.to_vec());
         assert_eq!(wire::parse(&raw, "demo.commands").unwrap(), envelope);
     }
 
@@ -169,6 +172,6 @@ mod tests {
     fn headers_that_no_frame_holds_are_refused_here() {
         let mut envelope = Envelope::new("demo.Greet", "/shop", "{}");
         envelope.extensions = (0..100).map(|n| (format!("x{n}"), "v".repeat(1_000))).collect();
-        assert_eq!(properties(&envelope), None);
+        assert_eq!(properties(&envelope, Prefix::CloudEvents, false), None);
     }
 }

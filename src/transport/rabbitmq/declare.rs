@@ -2,6 +2,7 @@
 
 use super::{
     super::{Finding, Standing, TransportError},
+    link,
     topology::Item,
     trouble::{self, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED},
 };
@@ -91,36 +92,46 @@ async fn create(connection: &Connection, item: &Item) -> Result<(), TransportErr
 }
 
 async fn exchange(connection: &Connection, name: &str, kind: &str, passive: bool) -> Result<(), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = ExchangeDeclareOptions { passive, durable: true, ..ExchangeDeclareOptions::default() };
     channel.exchange_declare(name.into(), ExchangeKind::Custom(kind.into()), options, FieldTable::default()).await?;
     channel.close(200, "seen".into()).await
 }
 
 async fn queue(connection: &Connection, name: &str, arguments: &FieldTable, passive: bool) -> Result<(), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
     channel.queue_declare(name.into(), options, arguments.clone()).await?;
     channel.close(200, "seen".into()).await
 }
 
 async fn bind(connection: &Connection, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
-    let channel = connection.create_channel().await?;
+    let channel = link::channel(connection).await?;
     let options = QueueBindOptions::default();
     channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
     channel.close(200, "bound".into()).await
 }
 
-/// How many wait in a queue.
-pub(super) async fn depth(connection: &Connection, name: &str) -> Result<u32, TransportError> {
-    let looked = async {
-        let channel = connection.create_channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
-        let _ = channel.close(200, "seen".into()).await;
-        Ok(queue.message_count())
-    };
-    looked.await.map_err(|error| trouble::operating(&format!("look at queue `{name}`"), &error))
+/// How many wait in a queue, and how many listen to it.
+pub(super) async fn count(connection: &Connection, name: &str) -> Result<(u64, u64), TransportError> {
+    look(connection, name).await.map_err(|error| trouble::operating(&format!("look at queue `{name}`"), &error))
+}
+
+/// How many wait in a queue that may not be there.
+pub(super) async fn count_if_there(connection: &Connection, name: &str) -> Result<Option<u64>, TransportError> {
+    match look(connection, name).await {
+        Ok((ready, _)) => Ok(Some(ready)),
+        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => Ok(None),
+        Err(error) => Err(trouble::operating(&format!("look at queue `{name}`"), &error)),
+    }
+}
+
+async fn look(connection: &Connection, name: &str) -> Result<(u64, u64), Error> {
+    let channel = link::channel(connection).await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = channel.queue_declare(name.into(), options, FieldTable::default()).await?;
+    let _ = channel.close(200, "seen".into()).await;
+    Ok((queue.message_count().into(), queue.consumer_count().into()))
 }
 
 impl Item {

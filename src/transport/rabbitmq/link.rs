@@ -2,11 +2,14 @@
 
 use super::{
     super::TransportError,
+    login::Login,
     recovery::{self, Event, State},
     trouble,
 };
 use futures::StreamExt;
-use lapin::{Connection, ConnectionProperties, tcp::OwnedTLSConfig, uri::AMQPUri};
+use lapin::{
+    AsyncTcpStream, Channel, Connection, ConnectionProperties, Error, ErrorKind, tcp::RustlsConnector, uri::AMQPUri,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
@@ -17,7 +20,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How to reach the broker.
 pub(super) struct Address {
     pub(super) uri: AMQPUri,
-    pub(super) tls: OwnedTLSConfig,
+    pub(super) login: Login,
+    /// For `amqps`.
+    pub(super) tls: Option<RustlsConnector>,
     /// As the broker shows its connections: the service.
     pub(super) name: String,
 }
@@ -109,6 +114,23 @@ impl Seen {
     }
 }
 
+/// A channel of this connection.
+///
+/// The client answers for a number whose channel the broker once closed with an error (a look at a queue that is not there) with
+/// that old error, for the life of the connection. Such numbers are passed over; when all are used up the connection is closed, and
+/// its supervisor opens another one.
+pub(super) async fn channel(connection: &Connection) -> Result<Channel, Error> {
+    for _ in 0..=connection.configuration().channel_max() {
+        match connection.create_channel().await {
+            Err(error) if trouble::reply(&error).is_some() && connection.status().connected() => {}
+            Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => break,
+            opened => return opened,
+        }
+    }
+    let _ = connection.close(200, "no channel number is left".into()).await;
+    Err(ErrorKind::ChannelsLimitReached.into())
+}
+
 fn step(seen: &mut Seen, event: Event) -> bool {
     let next = recovery::next(seen.state, event);
     let changed = next != seen.state;
@@ -141,12 +163,27 @@ async fn supervise(link: Arc<Inner>) {
 }
 
 async fn open(link: &Inner, failures: u32) {
-    let Address { uri, tls, name } = &*link.address;
+    let Address { uri, tls, name, .. } = &*link.address;
     let opened = async {
         let runtime = lapin::runtime::default_runtime()?;
         let properties =
             ConnectionProperties::default().with_connection_name(format!("{name} {}", link.purpose).into());
-        Connection::connect_uri_with_config(uri.clone(), properties, tls.clone(), runtime).await
+        let tls = tls.clone();
+        Connection::connector(
+            uri.clone(),
+            runtime,
+            async move |uri, runtime| {
+                let host = uri.authority.host;
+                let addresses = runtime.to_socket_addrs((host.clone(), uri.authority.port));
+                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+                Ok(match &tls {
+                    Some(tls) => stream.into_rustls(tls, &host).await?,
+                    None => stream,
+                })
+            },
+            properties,
+        )
+        .await
     };
     let error = match tokio::time::timeout(HANDSHAKE, opened).await {
         Ok(Ok(connection)) => {
@@ -164,7 +201,7 @@ async fn open(link: &Inner, failures: u32) {
             });
             return;
         }
-        Ok(Err(error)) => trouble::connecting(&error, &uri.authority.userinfo.username, &uri.vhost),
+        Ok(Err(error)) => trouble::connecting(&error, &link.address),
         Err(_elapsed) => TransportError::Away(format!("no handshake within {} s", HANDSHAKE.as_secs())),
     };
     if (failures + 1).is_power_of_two() {

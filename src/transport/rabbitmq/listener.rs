@@ -4,6 +4,7 @@ use super::{
     super::{Consumer, Content, Delivery, Room, TransportError},
     convert,
     life::{self, Leftover, Life},
+    link,
     prefetch::Prefetch,
     trouble,
 };
@@ -59,7 +60,7 @@ impl Listener {
         least: usize,
         ground: Ground,
     ) -> Result<Self, lapin::Error> {
-        let channel = connection.create_channel().await?;
+        let channel = link::channel(connection).await?;
         let prefetch = Prefetch::new(least, clock::instant());
         let consumer = consume(channel.clone(), queue.clone(), prefetch.now()).await?;
         let (life, (left, leftovers)) = (Life::new(), mpsc::unbounded_channel());
@@ -175,8 +176,9 @@ async fn consume(channel: Channel, queue: Arc<str>, prefetch: u16) -> Result<lap
 fn delivery(message: Message, life: Arc<Life>, dead: bool) -> Delivery {
     let Message { delivery_tag, redelivered, properties, data, .. } = message;
     let burial = dead.then(|| convert::burial(&properties)).flatten();
-    let content = Content::Raw(Arc::new(convert::raw(&properties, data)));
-    let mut delivery = Delivery::new(content, redelivered, None, life, delivery_tag);
+    let raw = convert::raw(&properties, data);
+    let suspect = redelivered || raw.is_again();
+    let mut delivery = Delivery::new(Content::Raw(Arc::new(raw)), suspect, None, life, delivery_tag);
     delivery.buried = burial;
     delivery
 }

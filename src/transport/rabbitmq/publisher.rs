@@ -3,10 +3,10 @@
 use super::{
     super::{PublishError, Published, Sending},
     convert,
-    link::Link,
+    link::{self, Link},
     trouble::{self, NOT_FOUND},
 };
-use crate::transport::Destination;
+use crate::{message::wire::Prefix, transport::Destination};
 use futures::future::join_all;
 use lapin::{
     BasicProperties, Channel, Connection, ExchangeKind,
@@ -56,11 +56,12 @@ impl Publisher {
         &self,
         to: &Destination,
         rows: &[Sending],
+        prefix: Prefix,
         route: impl Fn(&Sending) -> Result<Route, PublishError>,
     ) -> Vec<Answer> {
         let mut answers = Vec::with_capacity(rows.len());
         for window in windows(rows) {
-            answers.extend(self.publish_window(to, window, &route).await);
+            answers.extend(self.publish_window(to, window, prefix, &route).await);
         }
         answers
     }
@@ -69,6 +70,7 @@ impl Publisher {
         &self,
         to: &Destination,
         rows: &[Sending],
+        prefix: Prefix,
         route: &impl Fn(&Sending) -> Result<Route, PublishError>,
     ) -> Vec<Answer> {
         let routes: Vec<_> = rows.iter().map(route).collect();
@@ -77,7 +79,7 @@ impl Publisher {
             Ok(channel) => channel,
             Err(error) => return vec![Err(error); rows.len()],
         };
-        let sends = rows.iter().zip(routes).map(|(sending, route)| send(&channel, sending, route));
+        let sends = rows.iter().zip(routes).map(|(sending, route)| send(&channel, sending, prefix, route));
         // Polled in this order for the first time, which is when the frames are written: rows leave in sequence.
         let sent = join_all(sends).await;
         if sent.iter().any(|sent| matches!(sent, Err(PublishError::Unknown(_)))) {
@@ -100,7 +102,7 @@ impl Publisher {
             exists(&connection, exchange).await?;
         }
         let opened = async {
-            let channel = connection.create_channel().await?;
+            let channel = link::channel(&connection).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
         };
@@ -113,7 +115,7 @@ impl Publisher {
 /// Asked before the first publish on a channel: a missing exchange would end it, with everything in flight in doubt.
 async fn exists(connection: &Connection, exchange: &str) -> Result<(), PublishError> {
     let asked = async {
-        let channel = connection.create_channel().await?;
+        let channel = link::channel(connection).await?;
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default()).await?;
         let _ = channel.close(200, "seen".into()).await;
@@ -141,14 +143,19 @@ impl Sent {
     }
 }
 
-async fn send(channel: &Channel, sending: &Sending, route: Result<Route, PublishError>) -> Result<Sent, PublishError> {
+async fn send(
+    channel: &Channel,
+    sending: &Sending,
+    prefix: Prefix,
+    route: Result<Route, PublishError>,
+) -> Result<Sent, PublishError> {
     let Route { exchange, key } = route?;
     let envelope = &sending.row.envelope;
     if envelope.data.len() > MOST_BYTES {
         return Err(PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())));
     }
     let too_large = || PublishError::Permanent("its headers are larger than a frame".into());
-    let properties = convert::properties(envelope).ok_or_else(too_large)?;
+    let properties = convert::properties(envelope, prefix, sending.begun).ok_or_else(too_large)?;
     let name = |text: String| {
         ShortString::try_new(text).map_err(|error| PublishError::Permanent(format!("its route: {error}")))
     };

@@ -10,7 +10,7 @@ use std::{collections::HashSet, time::Duration};
 
 /// Returns of one message to its queue (deploys, lost connections, broker restarts) before the broker buries it: only an endless
 /// loop reaches it. Never left to the broker: 4.x would drop innocents at 20, and without a limit 3.10 requeues at the tail.
-const DELIVERY_LIMIT: i32 = 1_000;
+pub(super) const DELIVERY_LIMIT: i32 = 1_000;
 
 /// A dead queue has nowhere to bury.
 const NO_LIMIT: i32 = i32::MAX;

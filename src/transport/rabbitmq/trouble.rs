@@ -1,6 +1,11 @@
 //! Errors of the broker in words that say what to do, and without a password.
 
-use super::super::{PublishError, TransportError};
+use super::{
+    super::{PublishError, TransportError},
+    link::Address,
+    login::How,
+    tls,
+};
 use lapin::{Error, ErrorKind};
 
 /// AMQP reply codes that are told apart (AMQP 0-9-1, section 1.2).
@@ -21,19 +26,38 @@ pub(super) fn code(error: &Error) -> Option<u16> {
     reply(error).map(|(code, _)| code)
 }
 
-/// A connection that did not come about. `user` and `vhost` are what was tried.
-pub(super) fn connecting(error: &Error, user: &str, vhost: &str) -> TransportError {
+/// A connection that did not come about.
+pub(super) fn connecting(error: &Error, address: &Address) -> TransportError {
+    let (user, vhost) = (&address.login.user, &address.uri.vhost);
     match reply(error) {
-        Some((ACCESS_REFUSED, _)) => TransportError::Unfit(format!(
-            "the broker refuses user `{user}`: check user and password in the url of the transport"
-        )),
+        Some((ACCESS_REFUSED, _)) => TransportError::Unfit(match &address.login.how {
+            How::Password(_) => format!(
+                "the broker refuses user `{user}`: check user and password of the transport, in `url` or in `user` and \
+                 `password_file`"
+            ),
+            How::NoPassword => format!(
+                "the broker refuses user `{user}`, for whom no password is given: set `password_file` of the transport, or \
+                 `client_cert` and `client_key`"
+            ),
+            How::Certificate => NO_SUCH_CERTIFICATE.into(),
+        }),
         Some((NOT_ALLOWED, text)) => TransportError::Unfit(format!(
             "the broker does not let user `{user}` into vhost `{vhost}` ({text}): check the path of the transport's url, \
              or let an operator add the vhost and the permission"
         )),
-        _ => TransportError::Away(error.to_string()),
+        _ => match (error.kind(), &address.login.how) {
+            (ErrorKind::IOError(io), _) if let Some(error) = io.get_ref().and_then(|inner| inner.downcast_ref()) => {
+                let authority = &address.uri.authority;
+                TransportError::Unfit(tls::failure(error, "`url` of the transport", &authority.host, authority.port))
+            }
+            _ => TransportError::Away(error.to_string()),
+        },
     }
 }
+
+const NO_SUCH_CERTIFICATE: &str = "the broker takes the certificate of `client_cert` for no user of its own (EXTERNAL): the \
+                                   name in it must be a user's, the plugin rabbitmq_auth_mechanism_ssl enabled, and EXTERNAL \
+                                   among `auth_mechanisms`; or give the transport a password";
 
 /// An operation on a channel that failed, in the words of `what` was tried.
 pub(super) fn operating(what: &str, error: &Error) -> TransportError {

@@ -25,7 +25,7 @@ pub(super) async fn attempts_are_kept_in_order(on: Subject) {
             }
         });
         on.store(&message).await;
-        expected.extend(message.attempt.map(|attempt| (CONSUMER.to_owned(), attempt)));
+        expected.extend(message.attempt.map(|attempt| (CONSUMER.to_owned(), *attempt)));
         envelope = copy_of(&envelope);
     }
     on.store(&retry(&command())).await;
@@ -36,7 +36,7 @@ pub(super) async fn history_finds_everything_of_an_id(on: Subject) {
     let envelope = command();
     let twin = dead(&envelope).with(|m| {
         m.consumer = "analytics".into();
-        m.letter = Some(letter(m));
+        m.letter = Some(letter(m).into());
     });
     let first = retry(&envelope).with(|m| m.effects.outbox.push(event(&envelope)));
     let follower = done(&command().with(|e| e.causation_id = Some(envelope.id.clone())));
@@ -65,6 +65,28 @@ pub(super) async fn history_of_an_unknown_id_is_empty(on: Subject) {
         let rows = history.inbox.len() + history.attempts.len() + history.outbox.len() + history.letters.len();
         assert_eq!(rows + history.audit.len() + history.caused.len() + history.caused_outbox.len(), 0, "{id}");
     }
+}
+
+pub(super) async fn what_is_recorded_is_written_once_and_found_by_its_action(on: Subject) {
+    let audit = |action: &str, target: &str, reason: &str, second: i64| Audit {
+        actor: format!("worker {second}"),
+        action: action.into(),
+        target: target.into(),
+        reason: reason.into(),
+        at: DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second),
+    };
+    let first = audit("lost", "shop", "records 1–2 are gone", 1);
+    let again = audit("lost", "shop", "records 1–2 are gone", 2);
+    let other = audit("lost", "shop", "records 7–9 are gone", 3);
+    let elsewhere = audit("lost", "cars", "records 1–2 are gone", 4);
+    let another = audit("reread", "shop", "records 1–2 are gone", 5);
+    for audit in [&first, &again, &other, &elsewhere, &another] {
+        on.store.record(audit).await.unwrap();
+    }
+    assert_eq!(on.store.recorded("lost", 10).await.unwrap(), [elsewhere.clone(), other, first], "newest first");
+    assert_eq!(on.store.recorded("lost", 1).await.unwrap(), [elsewhere]);
+    assert_eq!(on.store.recorded("reread", 10).await.unwrap(), [another]);
+    assert_eq!(on.store.recorded("kept", 10).await.unwrap(), []);
 }
 
 pub(super) async fn history_shows_who_did_what_when(on: Subject) {

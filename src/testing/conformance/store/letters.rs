@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 /// A dead message whose letter was changed a little.
 fn dead_with(change: impl FnOnce(&mut DeadLetter)) -> Finished {
-    dead(&command()).with(|m| m.letter = m.letter.take().map(|l| l.with(change)))
+    dead(&command()).with(|m| m.letter = m.letter.take().map(|l| l.with(change).into()))
 }
 
 /// Bytes that are no message: no inbox row, a key made from channel and hash.
@@ -21,10 +21,11 @@ fn bytes(payload: &[u8]) -> Finished {
         m.fenced = false;
         m.attempt = None;
         m.consumer = Arc::from(CHANNEL);
-        m.letter = Some(letter(m).with(|l| {
+        let letter = letter(m).with(|l| {
             l.reason = Reason::Undecodable.word().into();
             (l.ty, l.version) = (String::new(), 0);
-        }));
+        });
+        m.letter = Some(letter.into());
     })
 }
 
@@ -37,7 +38,7 @@ pub(super) async fn a_letter_comes_back_as_it_was_written(on: Subject) {
         on.store(&message).await;
         let id = Some(message.envelope.id.clone());
         let found = on.letters(&DeadFilter { id, ..DeadFilter::default() }).await;
-        assert_eq!(found, Vec::from_iter(message.letter));
+        assert_eq!(found, Vec::from_iter(message.letter.map(|letter| *letter)));
     }
 }
 
@@ -45,13 +46,11 @@ pub(super) async fn any_bytes_and_any_error_fit_in_a_letter(on: Subject) {
     let all: Vec<u8> = (0..=255).collect();
     for payload in [&all[..], b"", b"\0"] {
         let message = bytes(payload).with(|m| {
-            m.letter = m.letter.take().map(|l| {
-                l.with(|l| {
-                    // A letter is the last resort: there is nowhere to send what it does not take.
-                    l.error = "unexpected byte \0 in Škoda".into();
-                    l.attributes = r#"{"x-odd":"a\u0000b 🚗","n":"\ud800"}"#.into();
-                })
-            });
+            if let Some(l) = m.letter.as_deref_mut() {
+                // A letter is the last resort: there is nowhere to send what it does not take.
+                l.error = "unexpected byte \0 in Škoda".into();
+                l.attributes = r#"{"x-odd":"a\u0000b 🚗","n":"\ud800"}"#.into();
+            }
         });
         on.store(&message).await;
         let id = Some(message.envelope.id.clone());
@@ -68,7 +67,7 @@ pub(super) async fn letters_of_bytes_without_a_key_count_up(on: Subject) {
     let later = |n: u32| {
         first.clone().with(|m| {
             m.at += n * SECOND;
-            m.letter = m.letter.take().map(|l| l.with(|l| (l.first_at, l.last_at) = (m.at, m.at)));
+            m.letter = m.letter.take().map(|l| l.with(|l| (l.first_at, l.last_at) = (m.at, m.at)).into());
         })
     };
     for n in 0..3 {
@@ -90,7 +89,7 @@ pub(super) async fn letters_are_filtered_by_each_field(on: Subject) {
     let reason = dead_with(|l| l.reason = Reason::Exhausted.word().into());
     let consumer = dead(&command()).with(|m| {
         m.consumer = "analytics".into();
-        m.letter = Some(letter(m));
+        m.letter = Some(letter(m).into());
     });
     let state = quarantined(&command());
     let old = dead_with(|l| (l.first_at, l.last_at) = (now - 3 * DAY, now - 2 * DAY));

@@ -68,7 +68,7 @@ pub(super) fn retry(envelope: &Envelope) -> Finished {
     let due = clock::now() + SECOND;
     done(envelope).with(|m| {
         m.fate = Fate::Retry(due);
-        m.attempt = Some(attempt(m, Some(due)));
+        m.attempt = Some(attempt(m, Some(due)).into());
         let destination = Destination::Subscription(m.subscription.clone());
         m.effects.outbox.push(row(copy_of(envelope)).with(|r| {
             r.destination = destination;
@@ -82,8 +82,8 @@ pub(super) fn retry(envelope: &Envelope) -> Finished {
 pub(super) fn dead(envelope: &Envelope) -> Finished {
     done(envelope).with(|m| {
         m.fate = Fate::Dead(Reason::Permanent);
-        m.attempt = Some(attempt(m, None));
-        m.letter = Some(letter(m));
+        m.attempt = Some(attempt(m, None).into());
+        m.letter = Some(letter(m).into());
     })
 }
 
@@ -91,10 +91,11 @@ pub(super) fn dead(envelope: &Envelope) -> Finished {
 pub(super) fn quarantined(envelope: &Envelope) -> Finished {
     done(envelope).with(|m| {
         m.fate = Fate::Quarantined;
-        m.letter = Some(letter(m).with(|l| {
+        let letter = letter(m).with(|l| {
             l.state = LetterState::Quarantined;
             l.reason = "newer_version".into();
-        }));
+        });
+        m.letter = Some(letter.into());
     })
 }
 

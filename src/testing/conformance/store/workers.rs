@@ -86,7 +86,7 @@ pub(super) async fn a_sweep_leaves_the_rows_of_the_living(on: Subject) {
     // Started last, so that a store with one process lets it live. The sweeper itself need not be in the table.
     let (living, sweeper) = (clock::uuid_v7(), clock::uuid_v7());
     on.start_at(living, now - 60 * SECOND).await;
-    assert!(on.store.beat(living, now - 10 * SECOND).await.expect("it beats"), "seen just in time");
+    assert!(on.store.beat(living, now - 9 * SECOND).await.expect("it beats"), "seen just in time");
     on.enqueue(Some(living), &rows(2)).await;
     let own = rows(2);
     on.enqueue(Some(sweeper), &own).await;

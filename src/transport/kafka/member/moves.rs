@@ -24,7 +24,10 @@ impl Member {
         let next: Vec<_> = self.all().map(|slot| (slot.partition.name.clone(), slot.partition.next())).collect();
         let gaps = match start::gaps(&self.consumer, &next) {
             Ok(gaps) => gaps,
-            Err(cut @ GapError::Cut(_)) => return Err(TransportError::Away(cut.to_string())),
+            Err(cut @ GapError::Cut(_)) => {
+                self.another_log = true;
+                return Err(TransportError::Away(cut.to_string()));
+            }
             Err(GapError::Broker(error)) => return Err(TransportError::Away(error.to_string())),
         };
         for gap in gaps {
@@ -32,6 +35,24 @@ impl Member {
             self.go_on_at(&gap.name, gap.to)?;
         }
         Ok(())
+    }
+
+    /// The topic was deleted. One of the same name may come, and whoever joins then finds its beginning: with the topic the
+    /// broker has forgotten what was committed.
+    pub(super) fn gone(&mut self) -> TransportError {
+        self.another_log = true;
+        TransportError::Away("read on: the topic is gone; made again, it is read from its beginning".into())
+    }
+
+    /// What the client was told and has not committed it would commit as it ends.
+    pub(super) fn forget(&self, slots: &[Slot]) {
+        let mut list = TopicPartitionList::new();
+        for Name { topic, number } in slots.iter().map(|slot| &slot.partition.name) {
+            let _ = list.add_partition_offset(topic, *number, Offset::Invalid);
+        }
+        if let Err(error) = self.consumer.store_offsets(&list) {
+            debug!(%error, "nothing to forget");
+        }
     }
 
     /// A partition whose offset was refused takes no seek: it is given back to the client as if it came now.
@@ -51,7 +72,7 @@ impl Member {
     fn report(&self, gap: &Gap) -> Result<(), TransportError> {
         let Gap { name: Name { topic, number }, from, to } = gap;
         self.lost.note(gap);
-        let text = format!("records {from}–{} of p{number} are gone", to - 1);
+        let text = gap.to_string();
         error!(topic = %topic, partition = number, from, to, "{text}: they were deleted before this group handled them");
         match self.options.on_lost {
             OnLost::Continue => Ok(()),

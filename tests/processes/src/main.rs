@@ -1,0 +1,5 @@
+//! A worker like any other, whose messages say how they go.
+
+fn main() -> anyhow::Result<()> {
+    pitcrew::App::new(processes::handlers()).about("The worker of the tests of whole processes").main()
+}
