@@ -29,6 +29,8 @@ pub(crate) struct Measured {
     pub(crate) client: f64,
     /// Processor time of the database's processes, µs a message; 0 if it is on another machine.
     pub(crate) server: f64,
+    /// Processor time of the broker, µs a message; 0 if it is in memory or on another machine.
+    pub(crate) broker: f64,
     /// Messages in a commit; 0 where nobody counts.
     pub(crate) batch: f64,
     /// The most connections that were seen.
@@ -39,7 +41,7 @@ pub(crate) struct Measured {
 pub(crate) type Seen<'a> = Option<(&'a Database, &'a str)>;
 
 /// Times what happens between its start and its end.
-struct Stopwatch<'a> {
+pub(crate) struct Stopwatch<'a> {
     seen: Seen<'a>,
     began: Instant,
     client: Duration,
@@ -47,12 +49,12 @@ struct Stopwatch<'a> {
 }
 
 impl<'a> Stopwatch<'a> {
-    async fn start(seen: Seen<'a>) -> Self {
+    pub(crate) async fn start(seen: Seen<'a>) -> Self {
         let server = Self::server_time(seen).await;
         Self { seen, server, client: machine::own_time(), began: Instant::now() }
     }
 
-    async fn stop(self, n: usize) -> Measured {
+    pub(crate) async fn stop(self, n: usize) -> Measured {
         let (took, client) = (self.began.elapsed(), machine::own_time() - self.client);
         let server = Self::server_time(self.seen).await.saturating_sub(self.server);
         let per_message = |time: Duration| time.as_secs_f64() * 1e6 / n as f64;
@@ -164,7 +166,7 @@ pub(crate) async fn run(
 }
 
 /// The most connections that were open until `stopped`.
-async fn watch_connections(seen: Seen<'_>, mut stopped: watch::Receiver<()>) -> anyhow::Result<i64> {
+pub(crate) async fn watch_connections(seen: Seen<'_>, mut stopped: watch::Receiver<()>) -> anyhow::Result<i64> {
     let Some((database, name)) = seen else { return Ok(0) };
     let mut most = 0;
     loop {

@@ -1,6 +1,7 @@
 //! The cells: what is compared with what, and what must come of it.
 
 use crate::{
+    arguments::Size,
     arms::{self, Measured, WARM_UP},
     bare::{self, Rows, Texts},
     broker::Broker,
@@ -26,14 +27,6 @@ use std::{
 const CONNECTIONS: u32 = 4;
 /// Enough for one transaction a message: more gain nothing.
 const SINGLES: u32 = 16;
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Size {
-    pub(crate) rounds: usize,
-    /// Messages of one arm in one round.
-    pub(crate) messages: usize,
-}
 
 /// One round of [`effect`].
 struct Round {

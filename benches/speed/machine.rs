@@ -7,7 +7,7 @@ use std::{fs, time::Duration};
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Processor time, user and system, of a process of this machine.
-fn of_process(pid: &str) -> Option<Duration> {
+pub(crate) fn of_process(pid: &str) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program stands in parentheses and may hold anything; after it the fields are plain.
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
@@ -25,6 +25,24 @@ pub(crate) async fn server_time(admin: &PgPool, application_name: &str) -> Durat
     let pids = "select pid::text from pg_stat_activity where application_name = $1";
     let pids: Vec<String> = sqlx::query_scalar(pids).bind(application_name).fetch_all(admin).await.unwrap_or_default();
     pids.iter().filter_map(|pid| of_process(pid)).sum()
+}
+
+/// The process of this machine that listens on this port, if we may see it.
+pub(crate) fn listener(port: u16) -> Option<String> {
+    let is_listener = |line: &str| -> Option<String> {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, listens, inode) = (fields.get(1)?, *fields.get(3)? == "0A", fields.get(9)?);
+        let ours = u16::from_str_radix(local.rsplit_once(':')?.1, 16) == Ok(port);
+        (listens && ours).then(|| format!("socket:[{inode}]"))
+    };
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+    let socket = tables.iter().flat_map(|table| table.lines()).find_map(is_listener)?;
+    let holds = |process: &fs::DirEntry| {
+        let open = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        open.filter_map(|file| fs::read_link(file.path()).ok()).any(|to| to.as_os_str() == socket.as_str())
+    };
+    let holder = fs::read_dir("/proc").ok()?.flatten().find(holds)?;
+    holder.file_name().into_string().ok()
 }
 
 /// The load averages of 1, 5 and 15 minutes.

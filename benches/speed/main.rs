@@ -1,18 +1,19 @@
 //! Speed as ratios: the worker beside bare loops that do the same work, in turn, in one run, and every arm checked afterwards.
 
+mod arguments;
 mod arms;
 mod bare;
 mod broker;
 mod cells;
 mod database;
+#[expect(dead_code, reason = "the bench `brokers` uses the rest")]
 mod machine;
 mod provider;
 mod report;
 mod start;
 mod work;
 
-use anyhow::{Context as _, bail};
-use cells::Size;
+use arguments::{Asked, Size};
 use database::Database;
 use report::Report;
 use std::{path::Path, process::ExitCode};
@@ -55,102 +56,49 @@ on the same machine, so that what disturbs one disturbs the others too.";
 
 const CELLS: [&str; 7] = ["effect", "lone", "waiting", "large", "sqlite", "start", "worker"];
 
-struct Asked {
-    size: Size,
-    cells: Vec<String>,
-    strict: bool,
-}
+const SIZE: Size = Size { rounds: 5, messages: 40_000 };
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if let [flag, path] = &arguments[..]
+    if let [flag, path] = &arguments::given()[..]
         && flag == start::CHILD
     {
-        return ended(on_tokio(start::child(Path::new(path))).map(|()| 0), false);
+        return arguments::ended(arguments::on_tokio(start::child(Path::new(path))).map(|()| 0), false);
     }
-    if arguments.iter().any(|a| a == "-h" || a == "--help") {
-        println!("{HELP}");
-        return ExitCode::SUCCESS;
-    }
-    match asked(&arguments) {
-        Ok(asked) => ended(on_tokio(run(&asked)), asked.strict),
-        Err(error) => {
-            eprintln!("{error:#}\n\nTry: cargo bench --bench speed -- --help");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// On as many threads as a worker has: one for each processor.
-fn on_tokio<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
-}
-
-fn ended(missed: anyhow::Result<usize>, strict: bool) -> ExitCode {
-    match missed {
-        Ok(missed) if missed > 0 && strict => ExitCode::from(2),
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("the bench failed: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn asked(arguments: &[String]) -> anyhow::Result<Asked> {
-    let mut asked = Asked { size: Size { rounds: 5, messages: 40_000 }, cells: Vec::new(), strict: false };
-    let mut arguments = arguments.iter();
-    while let Some(argument) = arguments.next() {
-        let mut number = || -> anyhow::Result<usize> {
-            let value = arguments.next().with_context(|| format!("{argument} needs a number"))?;
-            value.parse().ok().filter(|n| *n > 0).with_context(|| format!("{argument} {value} is no number above 0"))
-        };
-        match argument.as_str() {
-            "--rounds" => asked.size.rounds = number()?,
-            "--messages" => asked.size.messages = number()?,
-            "--strict" => asked.strict = true,
-            cell if CELLS.contains(&cell) => asked.cells.push(cell.to_owned()),
-            other => bail!("`{other}` is no cell and no option; the cells are: {}", CELLS.join(", ")),
-        }
-    }
-    if asked.cells.is_empty() {
-        asked.cells = CELLS.iter().filter(|cell| **cell != "worker").map(|cell| (*cell).to_owned()).collect();
-    }
-    Ok(asked)
+    arguments::main(HELP, "speed", &CELLS, SIZE, run)
 }
 
 /// The answer: how many targets were missed.
-async fn run(asked: &Asked) -> anyhow::Result<usize> {
-    let Asked { size, cells, .. } = asked;
+async fn run(asked: Asked) -> anyhow::Result<usize> {
+    let Asked { size, words, .. } = asked;
     println!("machine: {}", machine::description());
-    let wants = |cell: &str| cells.iter().any(|c| c == cell);
+    let wants = |cell: &str| words.iter().any(|word| word == cell) || (words.is_empty() && cell != "worker");
     let mut report = Report::default();
     if let Some(database) = Database::connect().await? {
         println!("database: {}", database.description().await?);
         if wants("effect") {
-            cells::effect(&database, *size, &mut report).await?;
+            cells::effect(&database, size, &mut report).await?;
         }
         if wants("lone") {
-            cells::lone(&database, *size, &mut report).await?;
+            cells::lone(&database, size, &mut report).await?;
         }
         if wants("waiting") {
-            cells::waiting(&database, *size, &mut report).await?;
+            cells::waiting(&database, size, &mut report).await?;
         }
         if wants("large") {
-            cells::large(&database, *size, &mut report).await?;
+            cells::large(&database, size, &mut report).await?;
         }
         if wants("worker") {
-            cells::worker(&database, *size, &mut report).await?;
+            cells::worker(&database, size, &mut report).await?;
         }
         database.end().await?;
     } else {
         println!("skipped: no Postgres (PITCREW_POSTGRES_URL)");
     }
     if wants("sqlite") {
-        cells::sqlite(*size, &mut report).await?;
+        cells::sqlite(size, &mut report).await?;
     }
     if wants("start") {
-        start::start(*size, &mut report).await?;
+        start::start(size, &mut report).await?;
     }
     Ok(report.end())
 }

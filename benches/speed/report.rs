@@ -37,7 +37,9 @@ impl Report {
     /// One arm in one round.
     pub(crate) fn arm(&self, round: usize, name: &str, m: Measured) {
         let mut line = format!("  {round:2}  {name:<44} {:8.0}/s", m.rate);
-        for (value, unit) in [(m.client, "µs client"), (m.server, "µs server"), (m.batch, "a commit")] {
+        for (value, unit) in
+            [(m.client, "µs client"), (m.server, "µs server"), (m.broker, "µs broker"), (m.batch, "a commit")]
+        {
             if value > 0.0 {
                 line += &format!("  {value:6.1} {unit}");
             }

@@ -1,7 +1,7 @@
 //! The cell of a start: a process of its own, from its beginning to its first message.
 
 use crate::{
-    cells::Size,
+    arguments::Size,
     report::{Report, Target, median},
     work::Work,
 };

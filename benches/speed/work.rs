@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Bodies are a little over 300 bytes.
-const FILLER: usize = 280;
+pub(crate) const FILLER: usize = 280;
 /// Ordering keys in use.
 const SUBJECTS: u64 = 10_000;
 /// Handlers at once.

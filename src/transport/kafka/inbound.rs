@@ -41,8 +41,10 @@ pub(super) struct Inbound {
     wakes: Mutex<Vec<Arc<Wake>>>,
     /// Handed out and not settled.
     open: AtomicI64,
-    /// Somebody waits for room or for the last open delivery: settling is told to them.
+    /// Somebody waits for the last open delivery: settling is told to them.
     awaited: AtomicBool,
+    /// Somebody waits for room.
+    room_awaited: AtomicBool,
 }
 
 #[derive(Default)]
@@ -71,13 +73,17 @@ impl Inbound {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever pushes announces it, many at once.
     pub(super) fn push(&self, item: Item) {
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.bytes += item.raw.body.len();
             state.ready.push_back(item);
         }
-        drop(state);
+    }
+
+    /// Wakes the pipeline. For each message alone it would cost what a message costs.
+    pub(super) fn announce(&self) {
         self.arrived.notify_one();
     }
 
@@ -98,7 +104,7 @@ impl Inbound {
         state.ready.len() < COUNT * times && state.bytes < BYTES * times
     }
 
-    /// Few enough wait for a paused partition to go on.
+    /// Few enough wait for whoever found it full to go on.
     pub(super) fn is_low(&self) -> bool {
         let state = self.lock();
         state.ready.len() <= COUNT / 2 && state.bytes <= BYTES / 2
@@ -142,7 +148,9 @@ impl Inbound {
             arrived.as_mut().enable();
             let taken = self.take(room);
             if !taken.is_empty() {
-                self.settled();
+                if self.is_low() && self.room_awaited.swap(false, Ordering::AcqRel) {
+                    self.wake();
+                }
                 return Ok(taken);
             }
             if let Some(why) = self.over() {
@@ -180,17 +188,13 @@ impl Inbound {
         taken
     }
 
-    /// There is room again, or less is open. Told only to who waits for it: at full speed a thread woken for each message costs what a message costs.
-    fn settled(&self) {
+    /// One that was handed out is settled. Told only to who waits for it: at full speed a thread woken for each message costs what
+    /// a message costs.
+    pub(super) fn one_less(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
         if self.awaited.swap(false, Ordering::AcqRel) {
             self.wake();
         }
-    }
-
-    /// One that was handed out is settled.
-    pub(super) fn one_less(&self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.settled();
     }
 
     /// How many are handed out and not settled.
@@ -201,6 +205,11 @@ impl Inbound {
     /// The next settlement wakes the polling threads.
     pub(super) fn await_settling(&self) {
         self.awaited.store(true, Ordering::Release);
+    }
+
+    /// The polling threads are woken when [few enough wait](Self::is_low), not for each free place.
+    pub(super) fn await_room(&self) {
+        self.room_awaited.store(true, Ordering::Release);
     }
 
     pub(super) fn add_wake(&self, wake: Arc<Wake>) {

@@ -30,8 +30,13 @@ use tracing::{debug, warn};
 
 /// The longest nap: a wake-up that the client lost is made good after it.
 const NAP: Duration = Duration::from_millis(100);
+/// A full hand-over is filled again when it is half empty, or after so long: a turn for each free place would cost what a message
+/// costs.
+const BREATH: Duration = Duration::from_millis(20);
 /// So long a full hand-over stops the polling; a longer one pauses the partitions, which costs what the client has read ahead.
 const FULL: Duration = Duration::from_millis(200);
+/// Records that are handed over before the pipeline is woken for them, while more of them come.
+const ANNOUNCED: usize = 32;
 /// How often offsets are told to the client, which commits them every second.
 const MARK_EVERY: Duration = Duration::from_millis(50);
 /// The same trouble is told so often.
@@ -135,10 +140,15 @@ impl Member {
         self.pause_and_resume();
         self.mark();
         if !polled {
-            if self.draining.is_some() || self.full_since.is_some() || stage == Stage::Stopping {
+            if self.draining.is_some() || stage == Stage::Stopping {
                 self.inbound.await_settling();
             }
-            self.wake.sleep(next_due.min(NAP));
+            let mut nap = next_due.min(NAP);
+            if self.full_since.is_some() {
+                self.inbound.await_room();
+                nap = if self.inbound.is_low() { Duration::ZERO } else { nap.min(BREATH) };
+            }
+            self.wake.sleep(nap);
         }
         Ok(true)
     }
@@ -163,7 +173,7 @@ impl Member {
 
     /// Fetches until the hand-over is full or nothing is left. `false`: nothing came.
     fn poll(&mut self) -> Result<bool, TransportError> {
-        let (mut came, mut empty) = (false, 0);
+        let (mut came, mut empty, mut unannounced) = (false, 0, 0);
         while empty < 2 {
             match self.consumer.poll(Duration::ZERO) {
                 // An event of the client is answered with nothing, too: only the second one means that there is no more.
@@ -174,6 +184,11 @@ impl Member {
                     let Some(slot) = slot else { continue };
                     let (offset, raw) = (record.offset(), Arc::new(record::raw(&record)));
                     slot.accept(self.role, &self.inbound, offset, raw);
+                    unannounced += 1;
+                    if unannounced == ANNOUNCED {
+                        self.inbound.announce();
+                        unannounced = 0;
+                    }
                     if !self.inbound.has_room(1) {
                         break;
                     }
@@ -183,6 +198,9 @@ impl Member {
                     self.trouble(&error)?;
                 }
             }
+        }
+        if unannounced > 0 {
+            self.inbound.announce();
         }
         Ok(came)
     }
@@ -226,6 +244,7 @@ impl Member {
                 && let Some((offset, raw)) = slot.waiting.pop(now)
             {
                 self.inbound.push(Item { partition: slot.partition.clone(), offset, raw, again: false });
+                self.inbound.announce();
             }
             if let Some(due) = slot.waiting.next_due() {
                 next = next.min(clock::between(now, due).max(Duration::from_millis(1)));

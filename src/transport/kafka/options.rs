@@ -8,6 +8,9 @@ use std::{
     time::Duration,
 };
 
+/// Members hear of a change in their group with the answer to a heartbeat: the partitions of one that stops move so soon.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
 /// How the brokers are reached and what is made there.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -123,7 +126,7 @@ impl Options {
             GroupProtocol::Classic => config
                 .set("partition.assignment.strategy", "cooperative-sticky")
                 .set("session.timeout.ms", self.session_timeout.as_millis().to_string())
-                .set("heartbeat.interval.ms", (self.session_timeout / 4).as_millis().to_string()),
+                .set("heartbeat.interval.ms", (self.session_timeout / 4).min(HEARTBEAT).as_millis().to_string()),
             GroupProtocol::Consumer => config.set("group.protocol", "consumer"),
         };
         if let Some(instance) = &self.instance_id {

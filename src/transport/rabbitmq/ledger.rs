@@ -1,12 +1,13 @@
 //! What one life of a broker channel owes: which deliveries are held, which may be acked, and in how few frames.
 //!
 //! Acks go by contiguous completed prefix, one frame for all of it. A hole (a delivery that is still held) may keep what follows
-//! it waiting for [`PATIENCE`] and no longer, so that one long job stalls nobody.
+//! it waiting for [`PATIENCE`] and no longer, so that one long job stalls nobody. That is counted from when something waits behind
+//! it: at full speed every delivery is older than that before it is done, and each would have a frame of its own.
 
 use crate::clock::Instant;
 use std::{collections::VecDeque, time::Duration};
 
-/// How long the oldest hole keeps completed deliveries behind it waiting for a frame in common.
+/// How long a hole keeps completed deliveries behind it waiting for a frame in common.
 pub(super) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A frame to send, in this order.
@@ -34,46 +35,54 @@ enum Entry {
 pub(super) struct Ledger {
     /// The tag of the first entry.
     first: u64,
-    entries: VecDeque<(Entry, Instant)>,
+    entries: VecDeque<Entry>,
+    /// Since when something that is done waits behind the first entry.
+    blocked: Option<Instant>,
     held: usize,
+    /// Entries that wait for their frame, so that nobody looks through a thousand of them for none.
+    done: usize,
+    released: usize,
     /// Settled in all: what the rate is measured by.
     settled: u64,
 }
 
 impl Ledger {
     pub(super) fn new() -> Self {
-        Self { first: 1, entries: VecDeque::new(), held: 0, settled: 0 }
+        Self { first: 1, entries: VecDeque::new(), blocked: None, held: 0, done: 0, released: 0, settled: 0 }
     }
 
     /// Enters the next delivery; tags of a channel count up by one. Anything else is a mistake of the broker's or ours, and a
     /// settled tag that was never entered would be worse than a lost connection.
-    pub(super) fn deliver(&mut self, tag: u64, now: Instant) -> bool {
+    pub(super) fn deliver(&mut self, tag: u64) -> bool {
         if tag != self.first + self.entries.len() as u64 {
             return false;
         }
-        self.entries.push_back((Entry::Held, now));
+        self.entries.push_back(Entry::Held);
         self.held += 1;
         true
     }
 
     pub(super) fn ack(&mut self, tag: u64) {
-        self.settle(tag, Entry::Done);
+        self.done += usize::from(self.settle(tag, Entry::Done));
     }
 
     pub(super) fn release(&mut self, tag: u64) {
-        self.settle(tag, Entry::Released);
+        self.released += usize::from(self.settle(tag, Entry::Released));
     }
 
-    fn settle(&mut self, tag: u64, how: Entry) {
-        let Some(index) = tag.checked_sub(self.first) else { return };
-        let Some((entry, _)) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) else {
-            return;
+    /// `false`: it is none that is held.
+    fn settle(&mut self, tag: u64, how: Entry) -> bool {
+        let Some(index) = tag.checked_sub(self.first) else { return false };
+        let Some(entry) = usize::try_from(index).ok().and_then(|index| self.entries.get_mut(index)) else {
+            return false;
         };
-        if *entry == Entry::Held {
+        let was_held = *entry == Entry::Held;
+        if was_held {
             *entry = how;
             self.held -= 1;
             self.settled += 1;
         }
+        was_held
     }
 
     /// Delivered and neither done nor released.
@@ -85,37 +94,43 @@ impl Ledger {
         self.settled
     }
 
-    /// What to send now, and when to look again if nothing else happens.
-    pub(super) fn due(&mut self, now: Instant) -> (Vec<Order>, Option<Instant>) {
+    /// What to send now, and when to look again if nothing else happens. `patience`: [`PATIENCE`], or none at the end.
+    pub(super) fn due(&mut self, now: Instant, patience: Duration) -> (Vec<Order>, Option<Instant>) {
         let mut orders = Vec::new();
         // Given back first: afterwards nothing of it is outstanding that a frame for many could ack.
-        for (tag, (entry, _)) in (self.first..).zip(&mut self.entries) {
-            if *entry == Entry::Released {
-                orders.push(Order::Back(tag));
-                *entry = Entry::Settled;
-            }
+        if std::mem::take(&mut self.released) > 0 {
+            self.order(Entry::Released, Order::Back, &mut orders);
         }
         let mut last_done = None;
-        let prefix = self.entries.iter().take_while(|(entry, _)| *entry != Entry::Held).count();
-        for (entry, _) in self.entries.drain(..prefix) {
+        while let Some(entry) = self.entries.pop_front_if(|entry| *entry != Entry::Held) {
             if entry == Entry::Done {
                 last_done = Some(self.first);
+                self.done -= 1;
             }
             self.first += 1;
+            self.blocked = None;
         }
         orders.extend(last_done.map(Order::AckUpTo));
-        let Some((_, since)) = self.entries.front().copied() else { return (orders, None) };
-        if now < since + PATIENCE {
-            let waiting = self.entries.iter().any(|(entry, _)| *entry == Entry::Done);
-            return (orders, waiting.then_some(since + PATIENCE));
+        if self.done == 0 {
+            return (orders, None);
         }
-        for (tag, (entry, _)) in (self.first..).zip(&mut self.entries) {
-            if *entry == Entry::Done {
-                orders.push(Order::Ack(tag));
+        let passed = *self.blocked.get_or_insert(now) + patience;
+        if now < passed {
+            return (orders, Some(passed));
+        }
+        self.done = 0;
+        self.order(Entry::Done, Order::Ack, &mut orders);
+        (orders, None)
+    }
+
+    /// A frame of its own for each entry that is so.
+    fn order(&mut self, of: Entry, order: impl Fn(u64) -> Order, orders: &mut Vec<Order>) {
+        for (tag, entry) in (self.first..).zip(&mut self.entries) {
+            if *entry == of {
+                orders.push(order(tag));
                 *entry = Entry::Settled;
             }
         }
-        (orders, None)
     }
 }
 
@@ -128,26 +143,56 @@ mod tests {
     #[test]
     fn a_whole_prefix_is_one_frame() {
         let (mut ledger, now) = (Ledger::new(), crate::clock::instant());
-        (1..=100).for_each(|tag| assert!(ledger.deliver(tag, now)));
+        (1..=100).for_each(|tag| assert!(ledger.deliver(tag)));
         (1..=100).rev().for_each(|tag| ledger.ack(tag));
-        assert_eq!(ledger.due(now), (vec![Order::AckUpTo(100)], None));
+        assert_eq!(ledger.due(now, PATIENCE), (vec![Order::AckUpTo(100)], None));
     }
 
     #[test]
     fn a_young_hole_is_waited_for_and_an_old_one_is_passed() {
         let (mut ledger, now) = (Ledger::new(), crate::clock::instant());
-        (1..=4).for_each(|tag| assert!(ledger.deliver(tag, now)));
+        (1..=4).for_each(|tag| assert!(ledger.deliver(tag)));
         [1, 3, 4].into_iter().for_each(|tag| ledger.ack(tag));
-        assert_eq!(ledger.due(now), (vec![Order::AckUpTo(1)], Some(now + PATIENCE)));
-        assert_eq!(ledger.due(now + PATIENCE), (vec![Order::Ack(3), Order::Ack(4)], None));
+        assert_eq!(ledger.due(now, PATIENCE), (vec![Order::AckUpTo(1)], Some(now + PATIENCE)));
+        assert_eq!(ledger.due(now + PATIENCE, PATIENCE), (vec![Order::Ack(3), Order::Ack(4)], None));
         ledger.ack(2);
-        assert_eq!(ledger.due(now + PATIENCE), (vec![Order::AckUpTo(2)], None));
+        assert_eq!(ledger.due(now + PATIENCE, PATIENCE), (vec![Order::AckUpTo(2)], None));
+    }
+
+    #[test]
+    fn what_is_old_before_it_is_done_still_shares_a_frame() {
+        let (mut ledger, now) = (Ledger::new(), crate::clock::instant());
+        (1..=100).for_each(|tag| assert!(ledger.deliver(tag)));
+        let late = now + 20 * PATIENCE; // all that time it waited for its handler
+        (51..=100).for_each(|tag| ledger.ack(tag));
+        assert_eq!(ledger.due(late, PATIENCE), (vec![], Some(late + PATIENCE)));
+        (1..=50).for_each(|tag| ledger.ack(tag));
+        assert_eq!(ledger.due(late, PATIENCE), (vec![Order::AckUpTo(100)], None));
+    }
+
+    #[test]
+    fn a_hole_that_was_passed_stays_passed() {
+        let (mut ledger, now) = (Ledger::new(), crate::clock::instant());
+        (1..=4).for_each(|tag| assert!(ledger.deliver(tag)));
+        ledger.ack(2);
+        assert_eq!(ledger.due(now, PATIENCE), (vec![], Some(now + PATIENCE)));
+        assert_eq!(ledger.due(now + PATIENCE, PATIENCE), (vec![Order::Ack(2)], None));
+        ledger.ack(3);
+        assert_eq!(ledger.due(now + PATIENCE, PATIENCE), (vec![Order::Ack(3)], None));
+    }
+
+    #[test]
+    fn at_the_end_nothing_is_waited_for() {
+        let (mut ledger, now) = (Ledger::new(), crate::clock::instant());
+        (1..=2).for_each(|tag| assert!(ledger.deliver(tag)));
+        ledger.ack(2);
+        assert_eq!(ledger.due(now, Duration::ZERO), (vec![Order::Ack(2)], None));
     }
 
     #[test]
     fn a_tag_out_of_sequence_is_not_entered() {
-        let (mut ledger, now) = (Ledger::new(), crate::clock::instant());
-        assert!(ledger.deliver(1, now) && !ledger.deliver(3, now) && !ledger.deliver(1, now));
+        let mut ledger = Ledger::new();
+        assert!(ledger.deliver(1) && !ledger.deliver(3) && !ledger.deliver(1));
     }
 
     proptest! {
@@ -165,7 +210,7 @@ mod tests {
                 match step {
                     0 if tags < 60 => {
                         tags += 1;
-                        prop_assert!(ledger.deliver(tags, now));
+                        prop_assert!(ledger.deliver(tags));
                         outstanding.insert(tags);
                     }
                     1 if tag <= tags => {
@@ -177,7 +222,7 @@ mod tests {
                         said.entry(tag).or_insert(false);
                     }
                     _ => {
-                        for order in ledger.due(now).0 {
+                        for order in ledger.due(now, PATIENCE).0 {
                             match order {
                                 Order::AckUpTo(last) => {
                                     let rest = outstanding.split_off(&(last + 1));

@@ -21,6 +21,10 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+/// A settlement waits so long for others to share its frame. Nobody waits for it, and its write to the broker's log would come
+/// before that of the messages that the same commit sends.
+const COMPANY: Duration = Duration::from_millis(5);
+
 /// Shared by the consumer, its deliveries and the task that sends their acks.
 pub(super) struct Life {
     /// `None`: the channel is gone.
@@ -41,7 +45,7 @@ impl Life {
 
     /// `false`: this channel is not to be trusted any more.
     pub(super) fn deliver(&self, tag: u64) -> bool {
-        self.lock().as_mut().is_some_and(|ledger| ledger.deliver(tag, clock::instant()))
+        self.lock().as_mut().is_some_and(|ledger| ledger.deliver(tag))
     }
 
     /// Held, and settled so far.
@@ -90,8 +94,8 @@ pub(super) async fn run(
     loop {
         let closing_now = closing.is_cancelled();
         // At the end there is no hole worth waiting for.
-        let now = clock::instant() + if closing_now { PATIENCE } else { Duration::ZERO };
-        let due = life.lock().as_mut().map(|ledger| (ledger.due(now), ledger.held()));
+        let patience = if closing_now { Duration::ZERO } else { PATIENCE };
+        let due = life.lock().as_mut().map(|ledger| (ledger.due(clock::instant(), patience), ledger.held()));
         let Some(((orders, again), held)) = due else { return };
         // In this order on the wire: each future sends its frame when it is first polled, and they are polled as they were pushed.
         sent.extend(orders.into_iter().map(|order| frame(channel.clone(), order)));
@@ -111,7 +115,9 @@ pub(super) async fn run(
                     return life.end();
                 }
             }
-            () = life.changed.notified() => {}
+            () = life.changed.notified() => {
+                tokio::select! { () = tokio::time::sleep(COMPANY) => {} () = closing.cancelled() => {} }
+            }
             () = again => {}
             Some(leftover) = left.recv(), if !ending => {
                 ending = true;

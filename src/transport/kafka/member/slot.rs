@@ -56,7 +56,10 @@ impl Slot {
         while let Some((offset, raw)) = self.ahead.pop_front() {
             match self.partition.arrive(offset) {
                 Arrival::Known => {}
-                Arrival::Taken => self.take(role, inbound, offset, raw),
+                Arrival::Taken => {
+                    self.take(role, inbound, offset, raw);
+                    inbound.announce();
+                }
                 Arrival::TooFarAhead => {
                     self.ahead.push_front((offset, raw));
                     return;
