@@ -172,7 +172,7 @@ impl App {
             Command::Run(run) => run.run(&globals, handlers),
             Command::Send(send) => block_on(send.run(&globals, handlers)),
             Command::Explain(explain) => block_on(explain.run(&globals)),
-            Command::Dead(dead) => block_on(dead.run(&globals)),
+            Command::Dead(dead) => block_on(dead.run(&globals, &handlers)),
             Command::Config(config) => config.run(&globals, &handlers),
             Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),

@@ -18,7 +18,7 @@ use crate::{
     config::RetryPolicy,
     context::Effects,
     fault::{self, Point},
-    handler::Registered,
+    handler::{External, Registered},
     lanes::{Lanes, Place},
     route::Router,
     store::{Fate, Finished, InboxKey, Store},
@@ -78,8 +78,17 @@ pub(crate) struct Runner {
     pub(crate) cap: Option<Arc<Semaphore>>,
     /// Look into the inbox before every message, not only before what may have been begun.
     pub(crate) always_dedup: bool,
+    /// What it calls outside the database.
+    pub(crate) external: Option<External>,
     /// When this consumer was first seen by this database.
     pub(crate) first_seen: DateTime<Utc>,
+}
+
+impl Runner {
+    /// Whether a run that did not end may not be followed by another one.
+    fn in_doubt_is_dead(&self) -> bool {
+        self.external.is_some_and(|external| external.in_doubt_is_dead)
+    }
 }
 
 /// One subscription at work.
@@ -111,6 +120,13 @@ pub(crate) struct Work {
     claimed: bool,
     /// Keep it: the outbox row that is this delivery.
     row: Option<Uuid>,
+}
+
+impl Work {
+    /// Whether it is written down that it begins: after a first delivery, and whatever acts outside the database.
+    fn is_counted(&self) -> bool {
+        self.redelivered || self.runner.external.is_some()
+    }
 }
 
 /// A delivery with what decoding made of it.
@@ -249,7 +265,7 @@ impl Pipeline {
             let Some(handled) = self.handle(&work).instrument(span).await else {
                 drop(pass);
                 warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
-                return Box::pin(self.unclaim(&work)).await;
+                return Box::pin(self.unclaim_run(&work)).await;
             };
             // The slot is free; the commit has a budget of its own. Who ran alone is beside nobody until that commit is made: if the
             // worker died before it, this one would be taken for the killer.
@@ -259,8 +275,10 @@ impl Pipeline {
             match self.shared.committer.commit(Box::new(finished), delivery, weight, open).await {
                 Settled::Stored | Settled::Duplicate => return,
                 // The store lost it; its worker lives.
-                Settled::Dropped => return self.unclaim(&work).await,
-                Settled::Back(Why::Conflict, back, room) if run < RERUNS => (delivery, weight) = (back, room),
+                Settled::Dropped => return self.unclaim_run(&work).await,
+                Settled::Back(Why::Conflict, back, room) if run < RERUNS && !work.runner.in_doubt_is_dead() => {
+                    (delivery, weight) = (back, room);
+                }
                 Settled::Back(why, back, room) => {
                     let condemned = Box::new(self.condemn(&work, why));
                     return Box::pin(self.settle(condemned, back, room)).await;
@@ -290,6 +308,13 @@ impl Pipeline {
     async fn unclaim(&self, work: &Work) {
         if work.claimed {
             let _ = self.shared.store.unclaim(std::slice::from_ref(&work.key)).await;
+        }
+    }
+
+    /// The same for a run that began: where another one may not follow, its mark stays.
+    async fn unclaim_run(&self, work: &Work) {
+        if !work.runner.in_doubt_is_dead() {
+            self.unclaim(work).await;
         }
     }
 

@@ -305,7 +305,8 @@ fn pipeline(
         let runner = Runner {
             deadline: section.deadline.unwrap_or(channel.deadline),
             cap: section.concurrency.map(|cap| Arc::new(Semaphore::new(cap))),
-            always_dedup: section.dedup == Dedup::Always,
+            always_dedup: section.dedup == Dedup::Always || registered.external.is_some(),
+            external: registered.external,
             first_seen: first_seen.get(&registered.consumer).copied().unwrap_or_default(),
             registered,
         };

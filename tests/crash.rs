@@ -7,6 +7,8 @@
 mod bed;
 #[path = "crash/doubt.rs"]
 mod doubt;
+#[path = "crash/external.rs"]
+mod external;
 #[path = "crash/life.rs"]
 mod life;
 #[path = "crash/poison.rs"]

@@ -5,7 +5,7 @@ mod show;
 
 use super::{Globals, output};
 use crate::{
-    clock,
+    Handlers, clock,
     config::parse_duration,
     store::{DeadFilter, DeadLetter, LetterState, Reason, Store},
 };
@@ -57,8 +57,8 @@ struct Filter {
 #[derive(clap::Args)]
 #[command(after_help = "\
 Reasons: undecodable, invalid_payload, unknown_type, permanent, exhausted, gave_up,
-  too_old, from_the_future, id_reused, key_conflict, kills_worker, too_large,
-  unstorable, unpublishable, buried, newer_version (quarantined)
+  too_old, from_the_future, id_reused, key_conflict, kills_worker, in_doubt,
+  too_large, unstorable, unpublishable, buried, newer_version (quarantined)
 
 Examples:
   {bin} dead list --reason exhausted --newer-than 1h
@@ -97,7 +97,7 @@ impl Filter {
 }
 
 impl Dead {
-    pub(super) async fn run(self, globals: &Globals) -> anyhow::Result<bool> {
+    pub(super) async fn run(self, globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
         match &self {
             Self::Replay(replay) => replay.check()?,
             Self::Discard(discard) => discard.check()?,
@@ -108,7 +108,7 @@ impl Dead {
         let done = match self {
             Self::List(list) => list.run(store, globals.json).await,
             Self::Show(show) => show.run(store, globals.json).await,
-            Self::Replay(replay) => replay.run(store, globals.json).await,
+            Self::Replay(replay) => replay.run(store, handlers, globals.json).await,
             Self::Discard(discard) => discard.run(store, globals.json).await,
         };
         store.close().await;

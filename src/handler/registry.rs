@@ -64,6 +64,14 @@ struct Entry {
     made: Made,
     schema: fn() -> Schema,
     check: Check,
+    external: Option<External>,
+}
+
+/// What a handler calls outside the database, and what a call is worth of which nobody knows whether it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct External {
+    pub(crate) system: &'static str,
+    pub(crate) in_doubt_is_dead: bool,
 }
 
 /// Whether a handler of this build would read the payload.
@@ -157,6 +165,32 @@ impl Handlers {
         self
     }
 
+    /// The handler registered last calls `system` outside the database (`"smtp"`, `"stripe"`), where no transaction takes back what
+    /// was done. Such a handler asks the inbox before every message, and writes down that it begins before it does: that costs a
+    /// query and a commit a message, and what was begun and did not end is known. It runs again then, as any other, unless
+    /// [`in_doubt_is_dead`](Self::in_doubt_is_dead) says otherwise; a replay of its dead letters wants `--repeat-external`.
+    #[track_caller]
+    pub fn external(mut self, system: &'static str) -> Self {
+        let at = Location::caller();
+        match self.entries.last_mut() {
+            Some(last) => last.external = Some(External { system, in_doubt_is_dead: false }),
+            None => self.mistakes.push(format!(".external(\"{system}\") follows no handler ({at})")),
+        }
+        self
+    }
+
+    /// The handler registered last must not call its external system twice: what was begun and did not end (its worker died, it
+    /// panicked, passed its deadline or outlived a shutdown, or lost a race for a document) is dead(in doubt), for a person to decide.
+    #[track_caller]
+    pub fn in_doubt_is_dead(mut self) -> Self {
+        let at = Location::caller();
+        match self.entries.last_mut().and_then(|last| last.external.as_mut()) {
+            Some(external) => external.in_doubt_is_dead = true,
+            None => self.mistakes.push(format!(".in_doubt_is_dead() belongs behind .external(\"…\") ({at})")),
+        }
+        self
+    }
+
     #[track_caller]
     fn add<M: Message>(mut self, rust: &'static str, made: Made) -> Self {
         let (at, name) = (Location::caller(), self.next_name.take());
@@ -171,7 +205,18 @@ impl Handlers {
         }
         let schema: fn() -> Schema = || schemars::schema_for!(M);
         let check: Check = |envelope| message::decode::<M>(envelope).map(drop);
-        self.entries.push(Entry { ty: M::TYPE, version: M::VERSION, intent, name, rust, at, made, schema, check });
+        self.entries.push(Entry {
+            ty: M::TYPE,
+            version: M::VERSION,
+            intent,
+            name,
+            rust,
+            at,
+            made,
+            schema,
+            check,
+            external: None,
+        });
         self
     }
 
@@ -202,6 +247,11 @@ impl Handlers {
             types,
             rows: self.rows.clone(),
             needs_postgres: self.needs_postgres.clone(),
+            external: self
+                .entries
+                .iter()
+                .filter_map(|e| Some((e.name.clone().unwrap_or_else(|| e.ty.to_owned()), e.external?.system)))
+                .collect(),
             mistakes: self.mistakes.clone(),
         }
     }
@@ -224,7 +274,7 @@ impl Handlers {
                     .await
                     .with_context(|| format!("building the handler of `{}` ({})", entry.ty, entry.at))?,
             };
-            let registered = Registered { consumer, version: entry.version, call };
+            let registered = Registered { consumer, version: entry.version, external: entry.external, call };
             handlers.insert((entry.name, entry.ty), Arc::new(registered));
         }
         Ok(Registry { handlers })
@@ -254,6 +304,8 @@ pub(crate) struct Contract {
     pub(crate) types: BTreeMap<&'static str, TypeInfo>,
     pub(crate) rows: Vec<RowSpec>,
     pub(crate) needs_postgres: Vec<String>,
+    /// What handlers call outside the database, by consumer.
+    pub(crate) external: BTreeMap<String, &'static str>,
     pub(crate) mistakes: Vec<String>,
 }
 
@@ -270,6 +322,7 @@ impl Contract {
 pub(crate) struct Registered {
     pub(crate) consumer: Arc<str>,
     pub(crate) version: u32,
+    pub(crate) external: Option<External>,
     pub(crate) call: Box<dyn Erased>,
 }
 

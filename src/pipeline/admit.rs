@@ -48,7 +48,7 @@ impl Pipeline {
         }
         let Some(mut seen) = self.seen(&keys).await.map(Vec::into_iter) else { return false };
         // A claim is a safety net; a store that is away will hold the message at its commit anyway.
-        let counted = arrivals.iter().any(|a| a.work.as_ref().is_ok_and(|work| work.redelivered));
+        let counted = arrivals.iter().any(|a| a.work.as_ref().is_ok_and(Work::is_counted));
         let claims = if counted { self.shared.store.claims(&keys).await.unwrap_or_default() } else { Vec::new() };
         let mut claims = claims.into_iter();
         for arrival in arrivals {
@@ -99,8 +99,15 @@ impl Pipeline {
         if ask && let Some(finished) = self.seen_now(work).await {
             return Admission::Settle(Box::new(finished));
         }
-        // The first time was not counted.
-        let died = work.begun + u32::from(work.redelivered);
+        if work.begun > 0 && work.runner.in_doubt_is_dead() {
+            return Admission::Settle(Box::new(self.in_doubt(
+                work,
+                AttemptKind::Crash,
+                "it was begun before, and its worker did not say how it ended",
+            )));
+        }
+        // The first time was not counted, but for what acts outside the database.
+        let died = work.begun + u32::from(work.redelivered && work.runner.external.is_none());
         if died > ALONE_AT {
             let error = format!("its worker died {died} times with it, the last time while it ran alone");
             let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
@@ -118,7 +125,7 @@ impl Pipeline {
             (Some(self.shared.solo.read().await), None)
         };
         // Not before: who waits while another runs alone has not begun, and is innocent if that one kills the worker.
-        if work.redelivered {
+        if work.is_counted() {
             self.claim(work).await;
         }
         Admission::Run(Pass { _slot: slot, _cap: cap, _beside: beside, alone })
@@ -151,7 +158,13 @@ impl Pipeline {
         }
         work.claimed = true; // before the await: dropped there, nobody knows whether the mark was written
         let key = std::slice::from_ref(&work.key);
-        let _ = self.shared.store.claim(key, self.shared.worker, clock::now()).await;
+        let mut backoff = Backoff::new(&self.shared.committer.absence);
+        while let Err(error) = self.shared.store.claim(key, self.shared.worker, clock::now()).await {
+            // Elsewhere the mark is a safety net; here nothing may begin without it. Whoever waits for `stop` beside this ends it.
+            if work.runner.external.is_none() || !backoff.away(&error, &self.shared.stop).await {
+                break;
+            }
+        }
         fault::at(Point::AfterClaim).await;
     }
 }

@@ -41,6 +41,14 @@ impl Pipeline {
                     }
                 }
             }
+            End::Panicked(message) if work.runner.in_doubt_is_dead() => {
+                self.in_doubt(work, AttemptKind::Panic, &format!("panicked: {message}"))
+            }
+            End::TimedOut if work.runner.in_doubt_is_dead() => self.in_doubt(
+                work,
+                AttemptKind::Timeout,
+                &format!("not ended at its deadline of {:?}", work.runner.deadline),
+            ),
             End::Panicked(message) => self.again(work, AttemptKind::Panic, None, &format!("panicked: {message}")),
             End::TimedOut => {
                 let text = format!("not ended at its deadline of {:?}", work.runner.deadline);
@@ -105,6 +113,12 @@ impl Pipeline {
         delay <= longest.min(self.shared.transport.promises().longest_delay)
     }
 
+    /// It was begun, what it does outside the database may have been done, and it must not be done twice.
+    pub(super) fn in_doubt(&self, work: &Work, kind: AttemptKind, error: &str) -> Finished {
+        let system = work.runner.external.map_or("an external system", |external| external.system);
+        self.dead(work, kind, Reason::InDoubt, &format!("{error}; what it asked of `{system}` may have been done"))
+    }
+
     pub(super) fn dead(&self, work: &Work, kind: AttemptKind, reason: Reason, error: &str) -> Finished {
         let mut finished = self.rejected(self.finished(work, Fate::Dead(reason)), error);
         finished.attempt = Some(self.attempt(work, kind, error, finished.at));
@@ -127,6 +141,11 @@ impl Pipeline {
                 let finished = self.rejected(self.finished(work, Fate::Dead(Reason::KeyConflict)), error);
                 Finished { operation: None, ..finished }
             }
+            Why::Conflict if work.runner.in_doubt_is_dead() => self.in_doubt(
+                work,
+                AttemptKind::Conflict,
+                "a guarded document changed meanwhile, so nothing of it was stored",
+            ),
             Why::Conflict => {
                 self.again(work, AttemptKind::Conflict, None, "guarded documents changed again and again meanwhile")
             }

@@ -2,6 +2,7 @@
 
 use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons};
 use crate::{
+    Handlers,
     cli::output::{self, Misuse},
     clock,
     dead_letter::{self, Rerun},
@@ -9,7 +10,10 @@ use crate::{
 };
 use anyhow::Context as _;
 use serde_json::json;
-use std::io::{BufRead, Write};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, Write},
+};
 
 /// Run letters again: the same id and time, the next attempt, no failure counted. Twice does nothing more.
 #[derive(clap::Args)]
@@ -27,6 +31,9 @@ pub(in crate::cli) struct Replay {
     /// Why; recorded
     #[arg(long, value_name = "TEXT", default_value = "replayed from the command line", hide_default_value = true)]
     note: String,
+    /// Also what may have acted outside the database already, and would act again
+    #[arg(long)]
+    repeat_external: bool,
 }
 
 /// Give letters up: they are kept until their retention, recorded with who and why.
@@ -69,9 +76,12 @@ impl Replay {
         self.which.check(self.reason.is_some())
     }
 
-    pub(super) async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
+    pub(super) async fn run(self, store: &dyn Store, handlers: &Handlers, as_json: bool) -> anyhow::Result<bool> {
         let reason = self.reason.as_deref();
-        Decision { to: LetterState::Replayed, note: &self.note }.carry_out(store, &self.which, reason, as_json).await
+        let external = if self.repeat_external { BTreeMap::new() } else { handlers.contract().external };
+        Decision { to: LetterState::Replayed, note: &self.note, external }
+            .carry_out(store, &self.which, reason, as_json)
+            .await
     }
 }
 
@@ -89,7 +99,7 @@ impl Discard {
 
     pub(super) async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
         let because = self.because.as_deref();
-        Decision { to: LetterState::Discarded, note: &self.reason }
+        Decision { to: LetterState::Discarded, note: &self.reason, external: BTreeMap::new() }
             .carry_out(store, &self.which, because, as_json)
             .await
     }
@@ -99,6 +109,8 @@ impl Discard {
 struct Decision<'a> {
     to: LetterState,
     note: &'a str,
+    /// Letters of these consumers are passed over if their handler may have begun, each with what it would call again.
+    external: BTreeMap<String, &'static str>,
 }
 
 /// Letters that are open, and IDs whose letters are not.
@@ -120,6 +132,7 @@ impl Decision<'_> {
         as_json: bool,
     ) -> anyhow::Result<bool> {
         let mut chosen = self.choose(store, which, reason).await?;
+        self.pass_over_repeats(&mut chosen);
         let count = chosen.open.len();
         if which.all && !which.yes && count > 0 && !confirmed(self.verb(), count)? {
             output::line("nothing was done");
@@ -168,6 +181,26 @@ impl Decision<'_> {
             }
         }
         Ok(chosen)
+    }
+
+    /// What an external system was asked once is not asked again unless somebody says so.
+    fn pass_over_repeats(&self, chosen: &mut Chosen) {
+        let all = std::mem::take(&mut chosen.open);
+        for letter in all {
+            let may_have_begun = Reason::ALL.iter().any(|r| r.word() == letter.reason && r.may_have_begun());
+            match self.external.get(&letter.key.consumer).filter(|_| may_have_begun) {
+                Some(system) => {
+                    let why = format!(
+                        "died of {} ({}); its handler may have asked `{system}` already and would ask again: \
+                         --repeat-external replays it all the same",
+                        letter.reason,
+                        output::short(&letter.error, 80)
+                    );
+                    chosen.refused.push((letter.key.id, why));
+                }
+                None => chosen.open.push(letter),
+            }
+        }
     }
 
     /// What runs it again; nothing does if it is given up.

@@ -66,6 +66,8 @@ pub enum Reason {
     KeyConflict,
     /// It crashed its worker again and again.
     KillsWorker,
+    /// It was begun and did not end, and its handler calls something outside the database: nobody knows whether that was done.
+    InDoubt,
     /// Larger than the payload limit.
     TooLarge,
     /// The database can never store what the handler wrote.
@@ -78,7 +80,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Undecodable,
         Self::InvalidPayload,
         Self::UnknownType,
@@ -90,11 +92,22 @@ impl Reason {
         Self::IdReused,
         Self::KeyConflict,
         Self::KillsWorker,
+        Self::InDoubt,
         Self::TooLarge,
         Self::Unstorable,
         Self::Unpublishable,
         Self::Buried,
     ];
+
+    /// Whether the handler may have begun: what it does outside the database may have been done.
+    pub fn may_have_begun(self) -> bool {
+        match self {
+            Self::Permanent | Self::Exhausted | Self::GaveUp | Self::KeyConflict => true,
+            Self::KillsWorker | Self::InDoubt | Self::Unstorable => true,
+            Self::Undecodable | Self::InvalidPayload | Self::UnknownType | Self::TooOld | Self::FromTheFuture => false,
+            Self::IdReused | Self::TooLarge | Self::Unpublishable | Self::Buried => false,
+        }
+    }
 
     /// The word in tables, JSON and filters.
     pub fn word(self) -> &'static str {
@@ -110,6 +123,7 @@ impl Reason {
             Self::IdReused => "id_reused",
             Self::KeyConflict => "key_conflict",
             Self::KillsWorker => "kills_worker",
+            Self::InDoubt => "in_doubt",
             Self::TooLarge => "too_large",
             Self::Unstorable => "unstorable",
             Self::Unpublishable => "unpublishable",
