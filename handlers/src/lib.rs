@@ -4,14 +4,21 @@
 //! the contract (what travels and what is kept), and the logic, which knows no runtime and is tested without one.
 
 pub mod demo;
+pub mod image;
 pub mod notification;
 pub mod recommendation;
 
+use image::{ImageProcessor, contract::ListingImageProcessed};
 use notification::Notifier;
 use pitcrew::Handlers;
 use recommendation::{Recommender, contract::RecommendationBriefGenerated};
 
 /// The list of all handlers.
 pub fn handlers() -> Handlers {
-    Handlers::new().handle_with(Recommender::build).handle_with(Notifier::build).emits::<RecommendationBriefGenerated>()
+    Handlers::new()
+        .handle_with(Recommender::build)
+        .handle_with(Notifier::build)
+        .handle_with(ImageProcessor::build)
+        .emits::<RecommendationBriefGenerated>()
+        .emits::<ListingImageProcessed>()
 }
