@@ -12,6 +12,7 @@
 //! 2. `handler.rs`, `context.rs`: the author's page. Effects are collected, not executed.
 //! 3. `transport.rs`, `store.rs`: what a broker and a database must promise. Adapters are in the folders beside them.
 //! 4. `pipeline.rs`: the walk of a message, one function; its steps `decode`, `admit`, `handle`, `conclude` in the folder.
+//!    `storm.rs` and `breaker.rs` are the states that make `admit` wait.
 //! 5. `committer.rs`: many finished messages, one transaction; the only place that can ack.
 //! 6. `relay.rs`: the one door out, from the outbox to the broker.
 //! 7. `worker.rs`: a start with every check, an ordered end.
@@ -26,6 +27,7 @@
 //! - Waiting never holds a worker slot: a retry waits in the broker or as a row.
 //! - Who is not sure asks the inbox: an unknown outcome is never taken for a failure.
 
+mod breaker;
 mod cli;
 pub mod client;
 pub mod clock;
@@ -42,12 +44,14 @@ mod relay;
 mod retry;
 mod route;
 pub mod store;
+mod storm;
 mod telemetry;
 pub mod testing;
 mod topology;
 pub mod transport;
 pub mod worker;
 
+pub use breaker::{Breaker, BreakerStatus, Outage};
 pub use cli::{App, Globals, main};
 pub use client::Client;
 pub use context::{Context, Document, Row};

@@ -7,9 +7,12 @@ mod admit;
 mod collect;
 mod conclude;
 mod decode;
+mod gate;
 mod handle;
 mod room;
 
+pub(crate) use gate::Gate;
+pub use gate::HandlerStatus;
 pub(crate) use room::{InFlight, Weight};
 
 use crate::{
@@ -27,7 +30,11 @@ use crate::{
 };
 use admit::Admission;
 use chrono::{DateTime, Utc};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
 use tokio::sync::{RwLock, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, warn};
@@ -76,6 +83,8 @@ pub(crate) struct Runner {
     pub(crate) deadline: Duration,
     /// A cap within the channel's slots.
     pub(crate) cap: Option<Arc<Semaphore>>,
+    /// Closed while it mostly fails, or while what it calls is left alone.
+    pub(crate) gate: Arc<Gate>,
     /// Look into the inbox before every message, not only before what may have been begun.
     pub(crate) always_dedup: bool,
     /// What it calls outside the database.
@@ -99,6 +108,8 @@ pub(crate) struct Pipeline {
     pub(crate) runners: HashMap<&'static str, Arc<Runner>>,
     pub(crate) lanes: Arc<Lanes>,
     pub(crate) slots: Arc<Semaphore>,
+    /// Messages that wait in front of a gate.
+    pub(crate) outside: AtomicUsize,
     pub(crate) room: Arc<InFlight>,
 }
 
@@ -267,11 +278,13 @@ impl Pipeline {
                 warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
                 return Box::pin(self.unclaim_run(&work)).await;
             };
+            let (finished, open) = self.conclude(&work, handled);
+            // Before the next one is let in: it may have to wait because this one failed.
+            work.runner.gate.learn(&finished);
             // The slot is free; the commit has a budget of its own. Who ran alone is beside nobody until that commit is made: if the
             // worker died before it, this one would be taken for the killer.
             let _alone = pass.end();
             fault::at(Point::AfterHandle).await;
-            let (finished, open) = self.conclude(&work, handled);
             match self.shared.committer.commit(Box::new(finished), delivery, weight, open).await {
                 Settled::Stored | Settled::Duplicate => return,
                 // The store lost it; its worker lives.

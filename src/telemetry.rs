@@ -2,7 +2,7 @@
 //!
 //! May be called from anywhere and calls nothing: it takes words, not types.
 
-use tracing::{Span, debug, info_span, warn};
+use tracing::{Span, debug, info, info_span, warn};
 
 /// One attempt at one message.
 #[derive(Clone, Copy, Debug)]
@@ -55,4 +55,14 @@ pub(crate) fn settled(settled: Settled<'_>) {
         "dead" | "quarantined" => warn!(id, ty, attempt, fate, reason, error, "settled"),
         _ => debug!(id, ty, attempt, fate, error, "settled"),
     }
+}
+
+/// More than half of a handler's last attempts failed: so many run at once from now on.
+pub(crate) fn storm(consumer: &str, at_once: usize) {
+    warn!(consumer, at_once, "a handler mostly fails: less of it runs at once");
+}
+
+/// It succeeds again; `None`: as many run at once as the configuration lets.
+pub(crate) fn storm_recedes(consumer: &str, at_once: Option<usize>) {
+    info!(consumer, at_once, "a handler succeeds again: more of it runs at once");
 }

@@ -3,6 +3,7 @@
 mod open;
 mod upkeep;
 
+pub use crate::pipeline::HandlerStatus;
 pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
 
@@ -12,7 +13,7 @@ use crate::{
     config::{ChannelName, Config, Dedup, Ordering, TooOld},
     handler::Registry,
     lanes::Lanes,
-    pipeline::{InFlight, Pipeline, Policy, Runner, Shared},
+    pipeline::{Gate, InFlight, Pipeline, Policy, Runner, Shared},
     relay::{Relay, Settings},
     store::{Retention, Store, WorkerRecord},
     topology::{Planned, Topology},
@@ -22,7 +23,7 @@ use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 use tokio::{
@@ -59,6 +60,7 @@ pub struct Running {
     store: Arc<dyn Store>,
     transport: Arc<dyn Transport>,
     subscriptions: Vec<Subscription>,
+    doors: Vec<(Arc<str>, Arc<Gate>)>,
     consumers: TaskTracker,
     committer: JoinHandle<()>,
     relay_stop: CancellationToken,
@@ -154,9 +156,10 @@ impl Worker {
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
         });
-        let consumers = TaskTracker::new();
+        let (consumers, mut doors) = (TaskTracker::new(), Vec::new());
         for planned in topology.subscriptions {
             let pipeline = Arc::new(pipeline(&config, &registry, &first_seen, planned, shared.clone())?);
+            doors.extend(pipeline.runners.values().map(|r| (pipeline.subscription.name.clone(), r.gate.clone())));
             consumers.spawn(pipeline.clone().collect());
             consumers.spawn(pipeline.consume());
         }
@@ -171,6 +174,7 @@ impl Worker {
             store,
             transport,
             subscriptions,
+            doors,
             consumers,
             committer: committing,
             relay_stop,
@@ -189,6 +193,11 @@ impl Running {
     /// What it listens to.
     pub fn subscriptions(&self) -> &[Subscription] {
         &self.subscriptions
+    }
+
+    /// How the handlers stand: storms, breakers, and what waits because of them. A snapshot, for metrics and health checks.
+    pub fn handlers(&self) -> Vec<HandlerStatus> {
+        self.doors.iter().map(|(subscription, gate)| gate.status(subscription)).collect()
     }
 
     /// Commits and messages committed so far: what the budget of round trips is counted by.
@@ -304,6 +313,11 @@ fn pipeline(
         let section = config.handler(&registered.consumer);
         let runner = Runner {
             deadline: section.deadline.unwrap_or(channel.deadline),
+            gate: Gate::new(
+                registered.consumer.clone(),
+                section.concurrency.unwrap_or(usize::MAX).min(channel.concurrency),
+                registered.breakers.clone(),
+            ),
             cap: section.concurrency.map(|cap| Arc::new(Semaphore::new(cap))),
             always_dedup: section.dedup == Dedup::Always || registered.external.is_some(),
             external: registered.external,
@@ -323,6 +337,7 @@ fn pipeline(
             listed: channel.types,
         },
         slots: Arc::new(Semaphore::new(channel.concurrency)),
+        outside: AtomicUsize::new(0),
         room: Arc::new(InFlight::new(room)),
         lanes: Arc::new(Lanes::default()),
         subscription,

@@ -4,10 +4,15 @@
 //! the contract (what travels and what is kept), and the logic, which knows no runtime and is tested without one.
 
 pub mod demo;
+pub mod fraud;
+pub mod history;
+pub mod http;
 pub mod image;
 pub mod notification;
 pub mod recommendation;
 
+use fraud::{FraudScorer, contract::FraudReviewScored};
+use history::{Historian, contract::VehicleHistoryFetched};
 use image::{ImageProcessor, contract::ListingImageProcessed};
 use notification::Notifier;
 use pitcrew::Handlers;
@@ -17,8 +22,12 @@ use recommendation::{Recommender, contract::RecommendationBriefGenerated};
 pub fn handlers() -> Handlers {
     Handlers::new()
         .handle_with(Recommender::build)
+        .emits::<RecommendationBriefGenerated>()
         .handle_with(Notifier::build)
         .handle_with(ImageProcessor::build)
-        .emits::<RecommendationBriefGenerated>()
         .emits::<ListingImageProcessed>()
+        .handle_with(Historian::build)
+        .emits::<VehicleHistoryFetched>()
+        .handle_with(FraudScorer::build)
+        .emits::<FraudReviewScored>()
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 17] = [
     &[],
     &["run"],
     &["send"],
@@ -29,6 +29,7 @@ const COMMANDS: [&[&str]; 16] = [
     &["migrate"],
     &["schema"],
     &["demo"],
+    &["simulate-provider"],
 ];
 const BRIEF: &str = "car.GenerateRecommendationBrief";
 const GOOD: &str =
@@ -220,7 +221,7 @@ fn everything_that_prints_has_stable_json() {
     let (mut session, ids) = prepared();
     let schema = session.run(&["schema", "export"]).out;
     let schema: Value = serde_json::from_str(&schema).expect("one document");
-    assert_eq!(schema.as_object().map(|all| all.len()), Some(2));
+    assert_eq!(schema.as_object().map(|all| all.len()), Some(4));
     let mut lines = 0;
     let mut commands: Vec<Vec<&str>> = vec![
         vec!["config", "check"],

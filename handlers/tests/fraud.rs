@@ -198,7 +198,7 @@ fn commands_that_nothing_can_be_scored_by_say_why() {
 }
 
 /// The same photo in listings of two sellers, and a listing that is looked at twice.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_worker_remembers_photos_and_tells_its_score() {
     let handlers = Handlers::new().handle_with(FraudScorer::build).emits::<FraudReviewScored>();
     let worker = TestWorker::new(handlers).await;

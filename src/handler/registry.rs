@@ -2,7 +2,7 @@
 
 use super::{Erased, Handler, Typed};
 use crate::{
-    BoxFuture, Envelope, Message,
+    BoxFuture, Breaker, Envelope, Message,
     context::{Row, RowSpec},
     message::{self, DecodeError, Intent, Kind},
 };
@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     marker::PhantomData,
     panic::Location,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 /// What a handler may ask for while it is built. Handlers are built by `run`, `demo` and tests only: `schema export` and
@@ -23,6 +23,10 @@ pub struct Setup {
     pub(crate) consumer: Arc<str>,
     pub(crate) sections: Arc<BTreeMap<String, serde_json::Value>>,
     pub(crate) postgres: Option<sqlx::PgPool>,
+    /// All of this worker, by name.
+    breakers: Arc<Mutex<BTreeMap<String, Breaker>>>,
+    /// Those that this handler asked for.
+    asked: Arc<Mutex<Vec<Breaker>>>,
 }
 
 impl Setup {
@@ -35,6 +39,18 @@ impl Setup {
         let section = self.sections.get(&*self.consumer).cloned();
         let section = section.unwrap_or_else(|| serde_json::Value::Object(serde_json::Map::new()));
         serde_json::from_value(section).with_context(|| format!("[handlers.\"{}\"]", self.consumer))
+    }
+
+    /// The Circuit Breaker of what is called `name`, shared with all handlers of this worker that ask for the same name. While
+    /// it is open none of this handler's messages is begun, except one probe at a time.
+    pub fn breaker(&self, name: &str) -> Breaker {
+        let mut all = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let breaker = all.entry(name.to_owned()).or_insert_with(|| Breaker::new(name)).clone();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.iter().all(|other| other.name() != name) {
+            asked.push(breaker.clone());
+        }
+        breaker
     }
 
     /// The worker's Postgres pool, for reads of the author's own.
@@ -263,18 +279,27 @@ impl Handlers {
         postgres: Option<sqlx::PgPool>,
     ) -> anyhow::Result<Registry> {
         anyhow::ensure!(self.mistakes.is_empty(), "{}", self.mistakes.join("\n"));
-        let sections = Arc::new(sections);
+        let (sections, breakers) = (Arc::new(sections), Arc::default());
         let mut handlers = HashMap::new();
         for entry in self.entries {
             let consumer: Arc<str> = entry.name.as_deref().unwrap_or(entry.ty).into();
-            let setup = Setup { consumer: consumer.clone(), sections: sections.clone(), postgres: postgres.clone() };
+            let asked = Arc::<Mutex<Vec<Breaker>>>::default();
+            let setup = Setup {
+                consumer: consumer.clone(),
+                sections: sections.clone(),
+                postgres: postgres.clone(),
+                breakers: Arc::clone(&breakers),
+                asked: asked.clone(),
+            };
             let call = match entry.made {
                 Made::Ready(handler) => handler,
                 Made::Later(build) => build(setup)
                     .await
                     .with_context(|| format!("building the handler of `{}` ({})", entry.ty, entry.at))?,
             };
-            let registered = Registered { consumer, version: entry.version, external: entry.external, call };
+            let breakers = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let registered =
+                Registered { consumer, version: entry.version, external: entry.external, breakers, call };
             handlers.insert((entry.name, entry.ty), Arc::new(registered));
         }
         Ok(Registry { handlers })
@@ -323,6 +348,8 @@ pub(crate) struct Registered {
     pub(crate) consumer: Arc<str>,
     pub(crate) version: u32,
     pub(crate) external: Option<External>,
+    /// Those that it asked for while it was built.
+    pub(crate) breakers: Vec<Breaker>,
     pub(crate) call: Box<dyn Erased>,
 }
 

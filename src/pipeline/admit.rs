@@ -1,17 +1,24 @@
 //! admit: has it been done before, may it run now, and beside whom?
 
-use super::{Arrival, Pipeline, Runner, Work};
+use super::{
+    Arrival, Pipeline, Runner, Work,
+    gate::{Entry, Waiting},
+};
 use crate::{
-    clock,
+    clock::{self, Instant},
     committer::Backoff,
     fault::{self, Point},
     message::KeyTime,
     store::{AttemptKind, Fate, Finished, InboxKey, Reason, Seen},
 };
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, RwLockReadGuard, RwLockWriteGuard};
 
 /// Begun so often without an end, a message runs alone in its process.
 const ALONE_AT: u32 = 3;
+
+/// How long a message that is put off stays away for the first time; twice as long each time.
+const PUT_OFF: Duration = Duration::from_secs(10);
 
 /// What admission says.
 pub(super) enum Admission<'a> {
@@ -21,8 +28,9 @@ pub(super) enum Admission<'a> {
     Settle(Box<Finished>),
 }
 
-/// The handler's slot, the cap of its kind, and whether it runs alone.
+/// The handler's slot, the cap of its kind, its place behind the gate, and whether it runs alone.
 pub(super) struct Pass<'a> {
+    _entry: Entry,
     _slot: Option<OwnedSemaphorePermit>,
     _cap: Option<OwnedSemaphorePermit>,
     _beside: Option<RwLockReadGuard<'a, ()>>,
@@ -113,12 +121,26 @@ impl Pipeline {
             let finished = self.dead(work, AttemptKind::Crash, Reason::KillsWorker, &error);
             return Admission::Settle(Box::new(finished));
         }
-        // The cap first: who waits for it keeps no slot from the other handlers of the channel.
-        let cap = match &work.runner.cap {
-            Some(cap) => cap.clone().acquire_owned().await.ok(),
-            None => None,
+        let mut patience = None;
+        let (entry, cap, slot) = loop {
+            let entry = match work.runner.gate.enter() {
+                Ok(entry) => entry,
+                Err(_) => match Box::pin(self.wait_outside(work, &mut patience)).await {
+                    Ok(entry) => entry,
+                    Err(finished) => return Admission::Settle(finished),
+                },
+            };
+            // The cap first: who waits for it keeps no slot from the other handlers of the channel.
+            let cap = match &work.runner.cap {
+                Some(cap) => cap.clone().acquire_owned().await.ok(),
+                None => None,
+            };
+            let slot = self.slots.clone().acquire_owned().await.ok();
+            // The gate may have closed meanwhile.
+            if work.runner.gate.still_lets(&entry) {
+                break (entry, cap, slot);
+            }
         };
-        let slot = self.slots.clone().acquire_owned().await.ok();
         let (beside, alone) = if died == ALONE_AT {
             (None, Some(self.shared.solo.write().await))
         } else {
@@ -128,7 +150,27 @@ impl Pipeline {
         if work.is_counted() {
             self.claim(work).await;
         }
-        Admission::Run(Pass { _slot: slot, _cap: cap, _beside: beside, alone })
+        Admission::Run(Pass { _entry: entry, _slot: slot, _cap: cap, _beside: beside, alone })
+    }
+
+    /// Waits without a slot until the handler's gate opens. The room that it holds meanwhile is what stops the consumption of the
+    /// channel; but if another handler of the channel can work, half of the room is left to it, and who comes beyond that is put
+    /// off, uncounted. So is who would otherwise be held for longer than the broker waits for an ack.
+    async fn wait_outside(&self, work: &Work, patience: &mut Option<Instant>) -> Result<Entry, Box<Finished>> {
+        let gate = &work.runner.gate;
+        let waiting = Waiting::begin(&self.outside);
+        // What the client of the broker holds before us has waited as long, and waits as long again.
+        let patience = *patience.get_or_insert_with(|| clock::instant() + self.shared.ack_timeout / 4);
+        let crowded = waiting.count() > self.room.count() / 2 && self.runners.values().any(|r| r.gate.is_open());
+        let entry = if crowded { None } else { tokio::time::timeout_at(patience, gate.opens()).await.ok() };
+        if work.envelope.expires.is_some_and(|expires| expires < clock::now()) {
+            return Err(Box::new(self.finished(work, Fate::Expired)));
+        }
+        entry.ok_or_else(|| {
+            let delay = PUT_OFF.saturating_mul(1 << work.envelope.hop.attempt.min(16)) / 2;
+            let delay = delay.min(self.policy.retry.max).mul_f64(0.5 + fastrand::f64() / 2.0);
+            Box::new(self.again(work, AttemptKind::Later, Some(delay), &format!("put off: {}", gate.why())))
+        })
     }
 
     async fn seen_now(&self, work: &Work) -> Option<Finished> {

@@ -73,7 +73,7 @@ impl Pipeline {
     }
 
     /// It was not done: a copy with a higher attempt, due later, or the end.
-    fn again(&self, work: &Work, kind: AttemptKind, asked: Option<Duration>, error: &str) -> Finished {
+    pub(super) fn again(&self, work: &Work, kind: AttemptKind, asked: Option<Duration>, error: &str) -> Finished {
         let (hop, now) = (&work.envelope.hop, clock::now());
         let tried = Tried { kind, asked, now, random: fastrand::f64() };
         match self.policy.retry.next(hop, work.envelope.expires, tried) {

@@ -20,6 +20,7 @@ use crate::{
         memory::MemoryStore,
     },
     transport::{Content, Subscription},
+    worker::HandlerStatus,
 };
 use broker::Broker;
 use serde_json::Value;
@@ -216,6 +217,11 @@ impl TestWorker {
     /// Rows of the outbox: what waits for its time, or for a destination.
     pub fn outbox(&self) -> Vec<OutboxRow> {
         self.store.outbox()
+    }
+
+    /// How the handlers stand: storms, breakers, and what waits because of them.
+    pub fn handlers(&self) -> Vec<HandlerStatus> {
+        self.running.handlers()
     }
 
     /// All letters, newest first: dead and quarantined, replayed and discarded.
