@@ -282,14 +282,14 @@ impl Sender {
 
 /// Counts the events that are there.
 enum Ear {
-    RabbitMq(rabbitmq::Ear),
+    RabbitMq(Box<rabbitmq::Ear>),
     Kafka(kafka::Ear),
 }
 
 impl Ear {
     async fn open(site: &Site) -> anyhow::Result<Self> {
         Ok(match site.broker.kind {
-            Kind::RabbitMq => Self::RabbitMq(rabbitmq::Ear::open(site).await?),
+            Kind::RabbitMq => Self::RabbitMq(Box::new(rabbitmq::Ear::open(site).await?)),
             Kind::Kafka => Self::Kafka(kafka::Ear::open(site)?),
         })
     }

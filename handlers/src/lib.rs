@@ -4,12 +4,14 @@
 //! the contract (what travels and what is kept), and the logic, which knows no runtime and is tested without one.
 
 pub mod demo;
+pub mod fraud;
 pub mod history;
 pub mod http;
 pub mod image;
 pub mod notification;
 pub mod recommendation;
 
+use fraud::{FraudScorer, contract::FraudReviewScored};
 use history::{Historian, contract::VehicleHistoryFetched};
 use image::{ImageProcessor, contract::ListingImageProcessed};
 use notification::Notifier;
@@ -26,4 +28,6 @@ pub fn handlers() -> Handlers {
         .emits::<ListingImageProcessed>()
         .handle_with(Historian::build)
         .emits::<VehicleHistoryFetched>()
+        .handle_with(FraudScorer::build)
+        .emits::<FraudReviewScored>()
 }
