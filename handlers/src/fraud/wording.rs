@@ -47,7 +47,10 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         ),
         // A plus or a zero, and at least eight more digits; prices and kilometres begin with neither.
         (Contact::Phone, regex(r"(^|[^\d.,])(\+|00?)[ ./()-]{0,2}[1-9](?:[ ./()-]{0,2}\d){7,13}(?:\D|$)")),
-        (Contact::Link, regex(r"(https?://|\bwww\.)[^\s]+|(^|[\s(,;:])[a-z0-9-]{3,}\.(com|net|ru|xyz|info|top|shop)\b")),
+        (
+            Contact::Link,
+            regex(r"(https?://|\bwww\.)[^\s]+|(^|[\s(,;:])[a-z0-9-]{3,}\.(com|net|ru|xyz|info|top|shop)\b"),
+        ),
         (Contact::Messenger, regex(r"\b(whats\s?app|telegram|signal me|viber|wechat|messenger)\b")),
     ];
     let payments = vec![
