@@ -223,13 +223,13 @@ impl Provider {
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
         }
-        let client = http::client()
-            .default_headers(headers)
-            .connect_timeout(config.connect_timeout)
-            .read_timeout(config.read_timeout)
-            .timeout(config.total_timeout)
-            .build()
-            .context("failed to make an HTTP client")?;
+        let client = http::client(|client| {
+            client
+                .default_headers(headers.clone())
+                .connect_timeout(config.connect_timeout)
+                .read_timeout(config.read_timeout)
+                .timeout(config.total_timeout)
+        })?;
         Ok(Self { name: config.name, url, key, client, alert: AtomicBool::new(false) })
     }
 

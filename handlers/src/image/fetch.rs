@@ -4,20 +4,18 @@
 //! connection is made to one of the rest. A check before, by another look-up, would check another answer ("DNS rebinding").
 
 use super::{address::Allowed, recipe::FetchConfig, source::SourceError};
-use anyhow::Context as _;
+use crate::http;
 use bytes::{Bytes, BytesMut};
 use reqwest::{
     Client, Response, StatusCode, Url,
     dns::{Addrs, Name, Resolve, Resolving},
     header::{LOCATION, RETRY_AFTER},
-    redirect::Policy,
 };
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use tracing::warn;
 
 /// How often an address may name another one.
 const MOST_REDIRECTS: usize = 3;
@@ -47,25 +45,14 @@ impl Fetcher {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_names(config: &FetchConfig, names: impl Resolve + 'static) -> anyhow::Result<Self> {
-        use_ring();
         let allowed = Arc::new(Allowed::and(config.allow.clone()));
         let names = Arc::new(CheckedNames { names: Arc::new(names), allowed: allowed.clone() });
-        let client = || {
-            Client::builder()
-                .user_agent(concat!("car-worker/", env!("CARGO_PKG_VERSION")))
-                .dns_resolver(names.clone())
-                // A proxy would resolve the name once more, and a redirect is a new address to check.
-                .no_proxy()
-                .redirect(Policy::none())
-                .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-        };
-        // A slim container has no certificates, and may have no need for any: photos by key and over plain HTTP go on.
-        let client = client().build().or_else(|e| {
-            warn!(error = %e, "no https: this machine trusts no certificates; install its package ca-certificates");
-            client().tls_certs_only([]).build()
-        });
-        Ok(Self { client: client.context("failed to set up the HTTP client")?, allowed, timeout: config.timeout })
+        let client = http::client(|client| {
+            // A proxy would resolve the name once more.
+            let client = client.dns_resolver(names.clone()).no_proxy().referer(false);
+            client.connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
+        })?;
+        Ok(Self { client, allowed, timeout: config.timeout })
     }
 
     /// The whole answer, if it has at most `most` bytes.
@@ -110,12 +97,6 @@ impl Fetcher {
             _ => Ok(()),
         }
     }
-}
-
-/// TLS by ring, which the broker and the database use already, and not a second library beside it.
-pub(super) fn use_ring() {
-    // Whoever was first has chosen.
-    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 fn parsed<E: std::fmt::Display>(url: &str, parse: impl FnOnce(&str) -> Result<Url, E>) -> Result<Url, SourceError> {

@@ -92,7 +92,7 @@ fn folder(place: &str) -> anyhow::Result<LocalFileSystem> {
 fn bucket(place: &str) -> anyhow::Result<Arc<dyn ObjectStore>> {
     use object_store::{RetryConfig, aws::AmazonS3Builder, prefix::PrefixStore};
     let url = reqwest::Url::parse(place).with_context(|| format!("`{place}` names no bucket"))?;
-    super::fetch::use_ring();
+    crate::http::use_ring();
     // A hiccup is bridged here; what lasts longer is a retry of the message, which holds no handler meanwhile.
     let retry =
         RetryConfig { max_retries: 2, retry_timeout: std::time::Duration::from_secs(5), ..RetryConfig::default() };
