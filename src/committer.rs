@@ -1,6 +1,6 @@
 //! Group commit: whatever is ready when a commit ends is the next batch. No timers.
 //!
-//! A finished message comes here with its [`Delivery`] and with what its walk left to be done ([`Then`]): nobody waits beside it.
+//! A finished message comes here with its [`Delivery`] and with what its walk left to be done (`Then`): nobody waits beside it.
 //! Only this room makes a [`Committed`], hence only this room acks: but for the conformance suite of the
 //! transports, which has no store.
 

@@ -11,16 +11,19 @@ use super::settings::RUNTIME_KEYS;
 
 const PREFIX: &str = "PITCREW_";
 
-/// Variables of the same prefix that are read elsewhere and are no settings; the second line is the test command's.
-const ELSEWHERE: [&str; 11] = [
+/// Variables of the same prefix that are read elsewhere and are no settings: by the command line, docker-compose.yml, the tests.
+const ELSEWHERE: [&str; 14] = [
     "PROFILE",
     "CONFIG",
     "LOG", //
+    "POSTGRES_PASSWORD",
+    "RABBITMQ_PASSWORD",
     "POSTGRES_URL",
     "KAFKA_URL",
     "RABBITMQ_URL",
     "RABBITMQ4_URL",
     "RABBITMQ4_ROOT",
+    "KAFKA_JARS",
     "ALL",
     "ONLY",
     "REQUIRE",
