@@ -16,8 +16,9 @@ pub(super) struct End(u64);
 impl Hasher for End {
     fn write(&mut self, bytes: &[u8]) {
         if let Some(end) = bytes.last_chunk() {
-            // The set looks at both ends of the number; the first bits of these bytes are always the same.
-            self.0 = u64::from_ne_bytes(*end).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            // The set looks at both ends of the number: the lowest bits come from the last bytes, which are random, and the product
+            // carries them to the highest.
+            self.0 = u64::from_be_bytes(*end).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         }
     }
 

@@ -138,6 +138,7 @@ impl Reread {
             return self.held.is_none();
         }
         if !self.inbound.has_room(1) {
+            self.inbound.await_room();
             return false;
         }
         match self.consumer.poll(NAP) {
@@ -176,6 +177,7 @@ impl Reread {
                     None => {
                         let (partition, raw) = (course.partition.clone(), fetched.raw);
                         self.inbound.push(Item { partition, offset, raw, again: false });
+                        self.inbound.announce();
                     }
                 },
             }
