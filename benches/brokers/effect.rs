@@ -181,7 +181,7 @@ async fn bare(broker: &Broker, n: usize) -> anyhow::Result<Measured> {
     site.fill(0, n, FILLER).await?;
     let (begun, stop, seen) = (CancellationToken::new(), CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
     let mut arm = match broker.kind {
-        Kind::RabbitMq => tokio::spawn(rabbitmq::bare(site.clone(), seen.clone(), begun.clone(), stop.clone())),
+        Kind::RabbitMq => tokio::spawn(rabbitmq::bare(site.clone(), n, seen.clone(), begun.clone(), stop.clone())),
         Kind::Kafka => tokio::spawn(kafka::bare(site.clone(), seen.clone(), begun.clone(), stop.clone())),
     };
     let done = async {

@@ -22,7 +22,7 @@ use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Unacked at once: enough that a loop is never without work.
@@ -190,9 +190,10 @@ pub(crate) async fn batches(
     end(&channel, [consuming, publishing]).await
 }
 
-/// The bare client: each message is acked in a task of its own, and nothing else.
+/// The bare client: each message is acked in a task of its own, and nothing else. `acked` is `n` when the broker has read all acks.
 pub(crate) async fn bare(
     site: Site,
+    n: usize,
     acked: Arc<AtomicUsize>,
     begun: CancellationToken,
     stop: CancellationToken,
@@ -200,15 +201,21 @@ pub(crate) async fn bare(
     let connection = connect(&site.broker.url).await?;
     let channel = connection.create_channel().await?;
     let mut consumer = consume(&channel, &site.commands(), PREFETCH, false).await?;
-    while let Some(delivery) = next(&mut consumer, &stop).await? {
+    let mut acks = JoinSet::new();
+    while acks.len() < n
+        && let Some(delivery) = next(&mut consumer, &stop).await?
+    {
         begun.cancel();
-        let acked = acked.clone();
-        tokio::spawn(async move {
-            if delivery.ack(BasicAckOptions::default()).await.is_ok() {
-                acked.fetch_add(1, Relaxed);
-            }
-        });
+        acks.spawn(async move { delivery.ack(BasicAckOptions::default()).await });
     }
+    for answer in acks.join_all().await {
+        answer?;
+    }
+    // An ack has no answer, and is sent long before it is read. A channel's methods are read in their order: this one has an answer.
+    let asks = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare((*site.commands()).into(), asks, FieldTable::default()).await?;
+    acked.store(n, Relaxed);
+    stop.cancelled().await;
     end(&channel, [connection]).await
 }
 

@@ -31,8 +31,11 @@ type Answer = Result<Published, PublishError>;
 
 /// The way out, shared by all destinations.
 pub(super) struct Producer {
-    config: ClientConfig,
-    client: Mutex<Option<FutureProducer>>,
+    /// For a row that nobody comes with: it leaves at once.
+    lone: Line,
+    /// For rows that come together: they leave in few requests. A destination's next publish begins when its last one has been
+    /// answered, so two clients keep its order as one would.
+    many: Line,
     /// Topics that the broker is known to have.
     known: Mutex<HashSet<String>>,
     /// The delays of subscriptions, ascending.
@@ -43,24 +46,61 @@ pub(super) struct Producer {
     prefixes: HashMap<String, Prefix>,
 }
 
-impl Producer {
-    pub(super) fn new(options: &Options) -> Self {
+/// A client, made when it is first needed.
+struct Line {
+    config: ClientConfig,
+    client: Mutex<Option<FutureProducer>>,
+}
+
+impl Line {
+    fn new(options: &Options, linger: &str) -> Self {
         let mut config = options.client();
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
-            // What a relay hands over at once goes in few requests; without any wait in as many as there are rows, which costs half
-            // as much processor time again. A longer one would only add to the latency of a lone message.
-            .set("linger.ms", "0.3")
+            .set("linger.ms", linger)
             // As Java's clients do: one key is in one partition, whoever sends it.
             .set("partitioner", "murmur2_random")
             .set("compression.type", "lz4")
             // The topic's own limit counts.
             .set("message.max.bytes", "100000000")
             .set("message.timeout.ms", DELIVERY.as_millis().to_string());
+        Self { config, client: Mutex::default() }
+    }
+
+    fn client(&self) -> Result<FutureProducer, KafkaError> {
+        let mut client = lock(&self.client);
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        Ok(client.insert(self.config.create()?).clone())
+    }
+
+    /// An idempotent producer that has lost its place in the sequence never sends again.
+    fn renew_if_broken(&self, used: &FutureProducer) {
+        let Some((code, reason)) = used.client().fatal_error() else { return };
+        warn!(%code, reason, "the producer gave up; another one is made");
+        if let Some(broken) = lock(&self.client).take() {
+            std::thread::spawn(move || drop(broken)); // it waits for its threads
+        }
+    }
+
+    /// What is in the client goes out, or its fate is unknown; the outbox rows stand until it is known.
+    async fn close(&self, limit: Duration) {
+        let Some(client) = lock(&self.client).take() else { return };
+        let flushed = blocking(move || client.flush(limit));
+        if let Err(error) = flushed.await {
+            warn!(%error, "not everything was confirmed before the end; it is published again");
+        }
+    }
+}
+
+impl Producer {
+    pub(super) fn new(options: &Options) -> Self {
         Self {
-            config,
-            client: Mutex::default(),
+            lone: Line::new(options, "0"),
+            // Without any wait in as many requests as there are rows, which costs half as much processor time again.
+            many: Line::new(options, "0.3"),
             known: Mutex::default(),
             delays: Mutex::default(),
             channels: Mutex::default(),
@@ -76,7 +116,8 @@ impl Producer {
     }
 
     pub(super) async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Answer> {
-        let (client, topics) = match self.prepare(destination, rows).await {
+        let line = if rows.len() == 1 { &self.lone } else { &self.many };
+        let (client, topics) = match self.prepare(line, destination, rows).await {
             Ok(prepared) => prepared,
             Err(error) => return vec![Err(error); rows.len()],
         };
@@ -94,7 +135,7 @@ impl Producer {
                 Ok(Err((error, _))) | Err(error) => Err(self.refusal(topic, &error)),
             });
         }
-        self.renew_if_broken(&client);
+        line.renew_if_broken(&client);
         answers
     }
 
@@ -111,11 +152,12 @@ impl Producer {
     /// The client, and for each row the topic that takes it.
     async fn prepare(
         &self,
+        line: &Line,
         destination: &Destination,
         rows: &[Sending],
     ) -> Result<(FutureProducer, Vec<String>), PublishError> {
         let unknown = |error: KafkaError| PublishError::Unknown(error.to_string());
-        let client = self.client().map_err(unknown)?;
+        let client = line.client().map_err(unknown)?;
         let topics: Vec<String> = match destination {
             Destination::Channel(name) => vec![name.to_string(); rows.len()],
             Destination::Dead(name) => vec![topics::dead(name); rows.len()],
@@ -199,30 +241,8 @@ impl Producer {
         }
     }
 
-    fn client(&self) -> Result<FutureProducer, KafkaError> {
-        let mut client = lock(&self.client);
-        if let Some(client) = &*client {
-            return Ok(client.clone());
-        }
-        Ok(client.insert(self.config.create()?).clone())
-    }
-
-    /// An idempotent producer that has lost its place in the sequence never sends again.
-    fn renew_if_broken(&self, used: &FutureProducer) {
-        let Some((code, reason)) = used.client().fatal_error() else { return };
-        warn!(%code, reason, "the producer gave up; another one is made");
-        if let Some(broken) = lock(&self.client).take() {
-            std::thread::spawn(move || drop(broken)); // it waits for its threads
-        }
-    }
-
-    /// What is in the client goes out, or its fate is unknown; the outbox rows stand until it is known.
     pub(super) async fn close(&self, limit: Duration) {
-        let Some(client) = lock(&self.client).take() else { return };
-        let flushed = blocking(move || client.flush(limit));
-        if let Err(error) = flushed.await {
-            warn!(%error, "not everything was confirmed before the end; it is published again");
-        }
+        tokio::join!(self.lone.close(limit), self.many.close(limit));
     }
 }
 
