@@ -47,7 +47,7 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn new(worker: Uuid, build: String) -> Self {
         let (sweep, lost_after) = (Duration::from_millis(500), Duration::from_secs(10));
-        Self { worker, build, rows: 4_096, batch: 256, sweep, lost_after, router: Arc::default() }
+        Self { worker, build, rows: 4_096, batch: 1_024, sweep, lost_after, router: Arc::default() }
     }
 }
 

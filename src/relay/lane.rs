@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 /// A message that its destination refuses for good after so many tries is dead(unpublishable).
 const PERMANENT_AFTER: u32 = 3;
+/// Bytes of payload in one publish, and what a single large row has beyond.
+const PUBLISHED: usize = 4 << 20;
 
 pub(super) struct Lane {
     destination: Destination,
@@ -39,13 +41,12 @@ struct State {
     known: Rows,
     /// Left the outbox since the paging began that is under way: a page that was read before may still hold them.
     left: Option<Rows>,
-    /// Rows stand in the outbox that were not queued. Until they are paged in, no later row may overtake them.
-    spilled: bool,
+    /// Rows stand in the outbox that were not queued; none of them is before this one. Until they are paged in, no later row may
+    /// overtake them.
+    spilled: Option<Uuid>,
     /// Some of these may have been begun before. Which of them is not written there, so all are taken for begun: that costs a look
     /// into the inbox, and forgetting it would hide what kills its workers.
     spilled_begun: bool,
-    /// How often rows were left to the outbox: tells whether paging has seen the last of them.
-    spills: u64,
     /// Publishes that failed, by row.
     tries: HashMap<Uuid, Tries>,
     /// Types of which so many rows have no route that they would fill the memory: they stay in the outbox and take no room here.
@@ -62,6 +63,11 @@ struct Unheard {
 }
 
 impl State {
+    /// Leaves to the outbox what is not before `first`.
+    fn spill(&mut self, first: Uuid) {
+        self.spilled = Some(self.spilled.map_or(first, |already| already.min(first)));
+    }
+
     /// Leaves it to the outbox if nobody hears its type.
     fn is_unheard(&mut self, sending: &Sending) -> bool {
         let Some(unheard) = self.unheard.get_mut(&sending.row.envelope.ty) else { return false };
@@ -94,10 +100,9 @@ impl Lane {
             if state.is_unheard(&sending) {
                 continue; // it is paged in when its type is tried again
             }
-            if state.spilled || state.queue.len() >= self.bound {
-                state.spilled = true;
+            if state.spilled.is_some() || state.queue.len() >= self.bound {
+                state.spill(sending.row.seq);
                 state.spilled_begun |= sending.begun;
-                state.spills += 1;
             } else if state.known.insert(sending.row.seq) {
                 state.queue.push_back(sending);
             }
@@ -106,11 +111,9 @@ impl Lane {
         self.arrived.notify_one();
     }
 
+    /// Some row may stand in the outbox that was not handed over.
     pub(super) fn spill(&self) {
-        let mut state = self.lock();
-        state.spilled = true;
-        state.spills += 1;
-        drop(state);
+        self.lock().spill(Uuid::nil());
         self.arrived.notify_one();
     }
 
@@ -149,7 +152,7 @@ impl Lane {
         // What has no route holds up its key for its own type alone: nobody hears both that one and the others.
         let unrouted = |s: &Sending| state.tries.get(&s.row.seq).is_some_and(|t| t.unrouted);
         let (mut keys, mut keys_of_type) = (HashSet::new(), HashSet::new());
-        let mut batch = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         for sending in &state.queue {
             let is_first = match sending.row.key.as_deref().map(|key| (key, sending.row.envelope.ty.as_str())) {
                 None => true,
@@ -159,7 +162,8 @@ impl Lane {
             };
             if is_first && !waits(sending) {
                 batch.push(sending.clone());
-                if batch.len() == most {
+                bytes += sending.row.envelope.data.len();
+                if batch.len() == most || bytes >= PUBLISHED {
                     break;
                 }
             }
@@ -239,9 +243,8 @@ impl Lane {
             *begun.get_or_insert(false) |= unheard.begun;
         }
         if let Some(begun) = begun {
-            state.spilled = true;
+            state.spill(Uuid::nil());
             state.spilled_begun |= begun;
-            state.spills += 1;
         }
     }
 
@@ -269,7 +272,7 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
         lane.try_unheard();
         let has_more = {
             let state = lane.lock();
-            state.spilled && state.queue.len() < lane.bound
+            state.spilled.is_some() && state.queue.len() < lane.bound
         };
         let stopped = relay.0.stop.cancelled();
         let batch = lane.head(relay.0.settings.batch);

@@ -6,40 +6,50 @@ use crate::{
     transport::Sending,
 };
 use std::time::Duration;
+use uuid::Uuid;
+
+/// Rows in one page.
+const PAGE: usize = 1_000;
 
 /// Pages in what was left to the outbox, in sequence, until the queue is full or nothing is left there.
 pub(super) async fn page_in(relay: &Relay, lane: &Lane) {
-    let before = {
+    let from = {
         let mut state = lane.lock();
         state.left = Some(Rows::default());
-        state.spills
+        state.spilled.replace(Uuid::max())
     };
-    page_in_since(before, relay, lane).await;
-    lane.lock().left = None;
+    let rest = page_in_from(from.unwrap_or_default(), relay, lane).await;
+    let mut state = lane.lock();
+    state.left = None;
+    match rest {
+        Some(rest) => state.spill(rest),
+        // The outbox has no more. If nothing was left to it meanwhile, memory is enough again.
+        None if state.spilled == Some(Uuid::max()) => {
+            state.spilled = None;
+            state.spilled_begun = false;
+        }
+        None => {}
+    }
 }
 
-/// `before`: how often rows had been left to the outbox when this began.
-async fn page_in_since(before: u64, relay: &Relay, lane: &Lane) {
+/// Reads nothing before `from`: behind it, where rows have just been deleted, an index leads from one dead entry to the next. The
+/// answer: where to go on.
+async fn page_in_from(mut from: Uuid, relay: &Relay, lane: &Lane) -> Option<Uuid> {
     // Publishing and paging take turns, so whatever of this lane was confirmed before now is in here or gone.
     let standing = relay.confirmations().standing.clone();
-    let mut after = None;
     loop {
-        let page = relay.0.store.spilled(relay.0.settings.worker, &lane.destination, after, 1_000).await;
+        let room = lane.bound.saturating_sub(lane.lock().queue.len()).clamp(PAGE / 10, PAGE);
+        let before = from.as_u128().checked_sub(1).map(Uuid::from_u128);
+        let page = relay.0.store.spilled(relay.0.settings.worker, &lane.destination, before, room).await;
         let Ok(page) = page else {
             tokio::time::sleep(Duration::from_millis(200)).await; // the store is away; the rows are safe there
-            return;
+            return Some(from);
         };
         let mut state = lane.lock();
-        let Some(last) = page.last().map(|row| row.seq) else {
-            // The outbox has no more. If nothing was left to it meanwhile, memory is enough again.
-            state.spilled = state.spills != before;
-            state.spilled_begun &= state.spilled;
-            return;
-        };
-        after = Some(last);
+        from = Uuid::from_u128(page.last()?.seq.as_u128().saturating_add(1));
         for row in page {
             if state.queue.len() >= lane.bound {
-                return;
+                return Some(row.seq);
             }
             let sending = Sending { begun: state.spilled_begun, row };
             let is_gone = standing.contains(&sending.row.seq)
