@@ -200,6 +200,7 @@ impl Transport for Kafka {
         if self.closed.load(Ordering::Acquire) {
             return Err(TransportError::Closed);
         }
+        self.producer.get_ready();
         let inbound = Arc::new(Inbound::default());
         let listener = Listener(inbound.clone());
         let (name, channel) = (&subscription.name, &subscription.channel);

@@ -108,6 +108,16 @@ impl Producer {
         }
     }
 
+    /// Makes the clients. An idempotent one asks for its number first, and if no connection stands then, again after half a second:
+    /// who has something to send should not wait for that.
+    pub(super) fn get_ready(&self) {
+        for line in [&self.lone, &self.many] {
+            if let Err(error) = line.client() {
+                warn!(%error, "a producer cannot be made; it is tried again when something is to be sent");
+            }
+        }
+    }
+
     pub(super) fn learn(&self, subscriptions: &[Subscription], topics: impl IntoIterator<Item = String>) {
         let mut delays = lock(&self.delays);
         delays.extend(subscriptions.iter().map(|s| (s.name.clone(), s.delays.clone())));
