@@ -6,6 +6,7 @@
 //! again.
 
 mod admit;
+mod claims;
 mod collect;
 mod conclude;
 mod decode;
@@ -14,6 +15,7 @@ mod handle;
 mod room;
 mod walk;
 
+pub(crate) use claims::Claims;
 pub(crate) use gate::Gate;
 pub use gate::HandlerStatus;
 pub(crate) use room::{InFlight, Weight};
@@ -59,6 +61,7 @@ pub(crate) struct Shared {
     pub(crate) inbox_retention: Duration,
     /// How long a delivery may be held.
     pub(crate) ack_timeout: Duration,
+    pub(crate) claims: Claims,
     /// Read by every handler, written by one that has to run alone because it may kill its worker.
     pub(crate) solo: Arc<RwLock<()>>,
     /// Nothing begins any more.

@@ -12,6 +12,7 @@ use broker::Broker;
 use pitcrew::{
     Command, Context, Document, Envelope, Event, Handler, Handlers, Message, OrElse, Row, Running, Worker, clock,
     config::{ChannelConfig, Config},
+    message::wire::AGAIN,
     sqlx::{self, AssertSqlSafe, Connection, PgConnection, PgPool},
     store::{
         Store,
@@ -345,6 +346,29 @@ async fn an_idle_worker_asks_little() {
     assert!(statements <= IDLE_STATEMENTS, "{statements:.1} statements a second: {:?}", log.words());
     assert!(round_trips <= IDLE_ROUND_TRIPS, "{round_trips:.1} round trips a second");
     assert_eq!(log.in_transactions().len(), 0);
+    bed.end().await;
+}
+
+/// A whole prefetch that comes again, as after a crash, is looked up together and claimed together.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_again_shares_its_claims() {
+    let Some(bed) = Bed::make(&Desk::open()).await else { return };
+    bed.broker.push([message(0, &[])]);
+    bed.moved(1, 0).await;
+    bed.wire.take();
+    let n = 2_000;
+    bed.broker.push((1..=n).map(|n| {
+        let mut again = (*message(n, &[])).clone();
+        again.headers.push((AGAIN.into(), Some("true".into())));
+        Arc::new(again)
+    }));
+    bed.moved(1 + n as usize, 0).await;
+    let log = bed.wire.take();
+    let alone = log.answers.iter().filter(|answer| !answer.in_transaction).flat_map(|answer| &answer.done);
+    let claims: Vec<usize> = alone.filter_map(|done| done.strip_prefix("INSERT 0 ")?.parse().ok()).collect();
+    assert_eq!(claims.iter().sum::<usize>(), n as usize, "each is claimed, once");
+    assert!(claims.len() <= n as usize / 16, "{} writes for {n} claims", claims.len());
+    bed.until("no claim stands", async |bed| bed.count("*", "claim").await == 0).await;
     bed.end().await;
 }
 

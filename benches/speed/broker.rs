@@ -178,7 +178,10 @@ impl Consumer for Listener {
             };
             if !taken.is_empty() {
                 let settle: Arc<dyn Settle> = self.0.clone();
-                let deliver = |(tag, raw)| Delivery::new(Content::Raw(raw), false, None, settle.clone(), tag);
+                let deliver = |(tag, raw): (u64, Arc<Raw>)| {
+                    let suspect = raw.is_again();
+                    Delivery::new(Content::Raw(raw), suspect, None, settle.clone(), tag)
+                };
                 return Ok(taken.into_iter().map(deliver).collect());
             }
             arrived.await;

@@ -1,7 +1,7 @@
 //! admit: has it been done before, may it run now, and beside whom?
 
 use super::{
-    Arrival, Pipeline, Runner, Work,
+    Arrival, Pipeline, Runner, Shared, Work,
     gate::{Entry, Waiting},
 };
 use crate::{
@@ -199,6 +199,14 @@ impl Pipeline {
             return; // a re-run of the same delivery
         }
         work.claimed = true; // before the await: dropped there, nobody knows whether the mark was written
+        let Shared { store, worker, .. } = &*self.shared;
+        if !self.shared.claims.write(&**store, *worker, work.key()).await {
+            self.claim_alone(work).await;
+        }
+        fault::at(Point::AfterClaim).await;
+    }
+
+    async fn claim_alone(&self, work: &Work) {
         let key = [work.key()];
         let mut backoff = Backoff::new(&self.shared.committer.absence);
         while let Err(error) = self.shared.store.claim(&key, self.shared.worker, clock::now()).await {
@@ -207,6 +215,5 @@ impl Pipeline {
                 break;
             }
         }
-        fault::at(Point::AfterClaim).await;
     }
 }

@@ -15,7 +15,7 @@ use breaker::{Breaker, backoff};
 use paging::page_in;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 use tokio::sync::Notify;
@@ -32,6 +32,8 @@ pub(super) struct Lane {
     state: Mutex<State>,
     arrived: Notify,
     emptied: Notify,
+    /// Rows that paging has read.
+    pub(super) read: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -87,7 +89,8 @@ struct Tries {
 
 impl Lane {
     pub(super) fn new(destination: Destination, bound: usize) -> Self {
-        Self { destination, bound, state: Mutex::default(), arrived: Notify::new(), emptied: Notify::new() }
+        let (arrived, emptied) = (Notify::new(), Notify::new());
+        Self { destination, bound, state: Mutex::default(), arrived, emptied, read: AtomicUsize::new(0) }
     }
 
     pub(super) fn destination(&self) -> &Destination {

@@ -8,7 +8,7 @@ use crate::{
     transport::{Consumer, Depth, Endpoints, Promises, PublishError, Published, Subscription, TransportError},
 };
 use async_trait::async_trait;
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::atomic::Ordering::Relaxed};
 
 /// What a destination says to a row, given how often it has seen it.
 type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
@@ -128,6 +128,16 @@ async fn more_than_memory_holds_leaves_in_sequence_and_once() {
     assert_eq!(bed.seen(), seqs(&rows), "each once, although its row still stood when the next page was read");
     bed.until(|bed| bed.store.outbox().is_empty()).await;
     assert_eq!(bed.seen().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_into_memory_is_read_once() {
+    let bed = Bed::make(200, |_, _| Ok(Published::Confirmed));
+    let rows = rows(900);
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.seen().len() >= rows.len()).await;
+    let read: usize = bed.relay.lanes().values().map(|lane| lane.read.load(Relaxed)).sum();
+    assert!((700..=900).contains(&read), "{read} rows were read for 700 that did not fit");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -5,7 +5,7 @@ use crate::{
     relay::{Relay, rows::Rows},
     transport::Sending,
 };
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 use uuid::Uuid;
 
 /// Rows in one page.
@@ -38,13 +38,21 @@ async fn page_in_from(mut from: Uuid, relay: &Relay, lane: &Lane) -> Option<Uuid
     // Publishing and paging take turns, so whatever of this lane was confirmed before now is in here or gone.
     let standing = relay.confirmations().standing.clone();
     loop {
-        let room = lane.bound.saturating_sub(lane.lock().queue.len()).clamp(PAGE / 10, PAGE);
+        let room = lane.bound.saturating_sub(lane.lock().queue.len());
+        if room == 0 {
+            return Some(from);
+        }
         let before = from.as_u128().checked_sub(1).map(Uuid::from_u128);
-        let page = relay.0.store.spilled(relay.0.settings.worker, &lane.destination, before, room).await;
+        let page = relay
+            .0
+            .store
+            .spilled(relay.0.settings.worker, &lane.destination, before, room.clamp(PAGE / 10, PAGE))
+            .await;
         let Ok(page) = page else {
             tokio::time::sleep(Duration::from_millis(200)).await; // the store is away; the rows are safe there
             return Some(from);
         };
+        lane.read.fetch_add(page.len(), Relaxed);
         let mut state = lane.lock();
         from = Uuid::from_u128(page.last()?.seq.as_u128().saturating_add(1));
         for row in page {

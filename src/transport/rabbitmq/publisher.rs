@@ -7,7 +7,7 @@ use super::{
     trouble::{self, NOT_FOUND},
 };
 use crate::{message::wire::Prefix, transport::Destination};
-use futures::future::join_all;
+use futures::{StreamExt, stream::FuturesUnordered};
 use lapin::{
     BasicProperties, Channel, Connection, ExchangeKind,
     options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions},
@@ -79,9 +79,20 @@ impl Publisher {
             Ok(channel) => channel,
             Err(error) => return vec![Err(error); rows.len()],
         };
-        let sends = rows.iter().zip(routes).map(|(sending, route)| send(&channel, sending, prefix, route));
+        let unknown = || Err(PublishError::Unknown(format!("no confirm within {} s", CONFIRM.as_secs())));
+        let mut sent: Vec<_> = rows.iter().map(|_| unknown()).collect();
+        let sends = rows.iter().zip(routes).enumerate().map(|(n, (sending, route))| {
+            let channel = &channel;
+            async move { (n, send(channel, sending, prefix, route).await) }
+        });
         // Polled in this order for the first time, which is when the frames are written: rows leave in sequence.
-        let sent = join_all(sends).await;
+        let mut sends: FuturesUnordered<_> = sends.collect();
+        let confirmed = async {
+            while let Some((n, answer)) = sends.next().await {
+                sent[n] = answer;
+            }
+        };
+        let _ = tokio::time::timeout(CONFIRM, confirmed).await;
         if sent.iter().any(|sent| matches!(sent, Err(PublishError::Unknown(_)))) {
             // It is dead, or its confirms can no longer be told apart.
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(to);
@@ -164,10 +175,7 @@ async fn send(
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         channel.basic_publish(exchange, key, options, &envelope.data, properties).await?.await
     };
-    let confirmation = match tokio::time::timeout(CONFIRM, published).await {
-        Ok(confirmation) => confirmation.map_err(|error| trouble::publishing(&error))?,
-        Err(_elapsed) => return Err(PublishError::Unknown(format!("no confirm within {} s", CONFIRM.as_secs()))),
-    };
+    let confirmation = published.await.map_err(|error| trouble::publishing(&error))?;
     let confirmed = !confirmation.is_nack();
     let with = confirmation
         .take_message()
