@@ -10,11 +10,16 @@ pub mod http;
 pub mod image;
 pub mod notification;
 pub mod recommendation;
+pub mod secret;
 
 use fraud::{FraudScorer, contract::FraudReviewScored};
 use history::{Historian, contract::VehicleHistoryFetched};
 use image::{ImageProcessor, contract::ListingImageProcessed};
-use notification::Notifier;
+use notification::{
+    Caller, Mailer, Notifier,
+    address_book::AddressBook,
+    contract::{CallWebhook, SendMail},
+};
 use pitcrew::Handlers;
 use recommendation::{Recommender, contract::RecommendationBriefGenerated};
 
@@ -23,11 +28,22 @@ pub fn handlers() -> Handlers {
     Handlers::new()
         .handle_with(Recommender::build)
         .emits::<RecommendationBriefGenerated>()
-        .handle_with(Notifier::build)
         .handle_with(ImageProcessor::build)
         .emits::<ListingImageProcessed>()
         .handle_with(Historian::build)
         .emits::<VehicleHistoryFetched>()
         .handle_with(FraudScorer::build)
         .emits::<FraudReviewScored>()
+        .handle(AddressBook)
+        .handle_with(Notifier::<RecommendationBriefGenerated>::build)
+        .handle_with(Notifier::<ListingImageProcessed>::build)
+        .handle_with(Notifier::<VehicleHistoryFetched>::build)
+        .handle_with(Notifier::<FraudReviewScored>::build)
+        .emits::<SendMail>()
+        .emits::<CallWebhook>()
+        .handle_with(Mailer::build)
+        .external("smtp")
+        .in_doubt_is_dead()
+        .handle_with(Caller::build)
+        .external("webhook")
 }

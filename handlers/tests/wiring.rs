@@ -8,7 +8,7 @@ use pitcrew::Handlers;
 fn the_contract_of_both_workers_is_exported() {
     let handlers = Handlers::new()
         .handle_with(Recommender::build)
-        .handle_with(Notifier::build)
+        .handle_with(Notifier::<RecommendationBriefGenerated>::build)
         .emits::<RecommendationBriefGenerated>();
     let schemas = handlers.schemas();
     let types: Vec<_> = schemas.keys().map(ToString::to_string).collect();

@@ -210,7 +210,7 @@ impl Account {
         let documents = "select id, cast(body as text) from {s}.document where collection = 'notification'";
         let mut told: HashMap<String, usize> = HashMap::new();
         for notification in parse(database.rows(documents, 2).await?)?.into_values() {
-            *told.entry(notification["brief_id"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            *told.entry(notification["about"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
         let attempts =
             format!("select id, cast(attempt as text) from {{s}}.attempt where consumer = '{ty}' and next is not null");

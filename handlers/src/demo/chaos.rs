@@ -39,7 +39,7 @@ impl Handler<GenerateRecommendationBrief> for Chaos {
 fn handlers() -> Handlers {
     Handlers::new()
         .handle_with(async |setup| anyhow::Ok(Chaos(Recommender::build(setup).await?)))
-        .handle_with(Notifier::build)
+        .handle_with(Notifier::<RecommendationBriefGenerated>::build)
         .emits::<RecommendationBriefGenerated>()
 }
 

@@ -1,7 +1,7 @@
 //! Channel Adapter: the provider's HTTP API, and what each of its answers means.
 
 use super::vin::Vin;
-use crate::http;
+use crate::{http, secret::Secret as ApiKey};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use pitcrew::{
@@ -68,31 +68,6 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let text = String::deserialize(deserializer)?;
     let span = parse_duration(&text).filter(|span| !span.is_zero());
     span.ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write `500ms`, `5s` or the like")))
-}
-
-/// The provider's key. It prints as `***`.
-#[derive(Clone)]
-pub struct ApiKey(String);
-
-impl ApiKey {
-    /// Takes the text without the spaces and line ends around it.
-    pub fn new(text: &str) -> Self {
-        Self(text.trim().to_owned())
-    }
-}
-impl fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-impl<'de> Deserialize<'de> for ApiKey {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // serde's own error would quote the value.
-        match serde_json::Value::deserialize(deserializer)? {
-            serde_json::Value::String(text) => Ok(Self::new(&text)),
-            _ => Err(de::Error::custom("the API key is no text; put it in quotes")),
-        }
-    }
 }
 
 /// What the provider says about a car.
@@ -210,7 +185,7 @@ impl Provider {
                 Some(ApiKey::new(&text.with_context(|| format!("failed to read api_key_file `{}`", file.display()))?))
             }
         };
-        anyhow::ensure!(key.as_ref().is_none_or(|key| !key.0.is_empty()), "the API key is empty");
+        anyhow::ensure!(key.as_ref().is_none_or(|key| !key.expose().is_empty()), "the API key is empty");
         if config.url.is_none() {
             warn!(url = SIMULATED, "no `url` of a history provider is set: a simulator on this machine is asked");
         } else if key.is_some() && url.scheme() == "http" && !is_local(&url) {
@@ -218,7 +193,7 @@ impl Provider {
         }
         let mut headers = HeaderMap::new();
         if let Some(key) = &key {
-            let bearer = HeaderValue::from_str(&format!("Bearer {}", key.0));
+            let bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose()));
             let mut bearer = bearer.ok().context("the API key holds characters that no HTTP header can")?;
             bearer.set_sensitive(true);
             headers.insert(AUTHORIZATION, bearer);
@@ -328,7 +303,7 @@ impl Provider {
     fn excerpt(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST)]);
         let text = match &self.key {
-            Some(key) => text.replace(&key.0, "***"),
+            Some(key) => text.replace(key.expose(), "***"),
             None => text.into_owned(),
         };
         text.as_bytes()[..text.len().min(EXCERPT)].escape_ascii().to_string()

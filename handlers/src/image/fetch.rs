@@ -147,7 +147,7 @@ fn unreachable(error: reqwest::Error) -> SourceError {
 
 #[derive(Debug, thiserror::Error)]
 #[error("`{host}` is at {address}, which is not public")]
-struct NotPublic {
+pub(crate) struct NotPublic {
     host: String,
     address: IpAddr,
 }
@@ -164,9 +164,14 @@ impl Resolve for SystemNames {
 }
 
 /// Only the addresses that may be fetched from.
-struct CheckedNames {
+pub(crate) struct CheckedNames {
     names: Arc<dyn Resolve>,
     allowed: Arc<Allowed>,
+}
+impl CheckedNames {
+    pub(crate) fn of_the_system(allowed: Arc<Allowed>) -> Self {
+        Self { names: Arc::new(SystemNames), allowed }
+    }
 }
 impl Resolve for CheckedNames {
     fn resolve(&self, name: Name) -> Resolving {
