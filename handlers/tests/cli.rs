@@ -229,7 +229,7 @@ fn everything_that_prints_has_stable_json() {
     let (mut session, ids) = prepared();
     let schema = session.run(&["schema", "export"]).out;
     let schema: Value = serde_json::from_str(&schema).expect("one document");
-    assert_eq!(schema.as_object().map(|all| all.len()), Some(8));
+    assert_eq!(schema.as_object().map(|all| all.len()), Some(11));
     let mut lines = 0;
     let mut commands: Vec<Vec<&str>> = vec![
         vec!["config", "check"],

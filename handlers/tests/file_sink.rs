@@ -1,19 +1,21 @@
 //! Channel Adapter: lines at the end of a file.
 
-use car_workers::notification::{contract::Notification, file_sink::FileSink, file_sink::SinkConfig};
-use car_workers::recommendation::contract::Buyer;
+use car_workers::notification::{
+    contract::{Channel, Letter, Notification, Recipient},
+    file_sink::{FileSink, SinkConfig},
+};
 use chrono::DateTime;
 use std::{collections::HashSet, path::PathBuf};
 
 fn notification(id: usize, text: &str) -> Notification {
-    Notification {
+    let letter = Letter {
         id: id.to_string(),
-        at: DateTime::UNIX_EPOCH,
-        to: Buyer { id: "ada".into(), name: "Ada".into() },
-        brief_id: "b-1".into(),
+        to: Recipient { id: "ada".into(), name: "Ada".into() },
+        about: "b-1".into(),
+        subject: "one line".into(),
         text: text.into(),
-        sent_to: "log".into(),
-    }
+    };
+    Notification { at: DateTime::UNIX_EPOCH, channel: Channel::File, sent_to: "log".into(), letter }
 }
 
 fn config(path: PathBuf) -> SinkConfig {
@@ -38,8 +40,8 @@ async fn many_writers_give_whole_lines() {
     writers.join_all().await;
     let written = std::fs::read_to_string(&path).unwrap();
     let lines: Vec<Notification> = written.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-    assert!(lines.iter().all(|n| n.text == text));
-    assert_eq!((lines.len(), lines.iter().map(|n| &n.id).collect::<HashSet<_>>().len()), (400, 400));
+    assert!(lines.iter().all(|n| n.letter.text == text));
+    assert_eq!((lines.len(), lines.iter().map(|n| &n.letter.id).collect::<HashSet<_>>().len()), (400, 400));
 }
 
 #[tokio::test]

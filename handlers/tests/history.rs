@@ -4,10 +4,11 @@
 use car_workers::history::{
     Historian,
     contract::{EntryKind, FetchVehicleHistory, VehicleHistory, VehicleHistoryFetched},
-    provider::{Answer, ApiKey, Provider, ProviderConfig, ProviderError},
+    provider::{Answer, Provider, ProviderConfig, ProviderError},
     simulator::{Fault, Simulator, vin_of},
     vin::Vin,
 };
+use car_workers::secret::Secret;
 use pitcrew::{
     Handlers, Message, Outage,
     config::{ChannelConfig, Config, RetryPolicy},
@@ -142,7 +143,7 @@ async fn a_refused_key_opens_one_alert_until_it_is_taken() {
     simulator.require_key("right");
     let config = ProviderConfig {
         url: Some(simulator.url()),
-        api_key: Some(ApiKey::new("right\n")),
+        api_key: Some(Secret::new("right\n")),
         ..ProviderConfig::default()
     };
     let (provider, vin) = (Provider::new(config).unwrap(), Vin::parse(&vin_of(KNOWN)).unwrap());

@@ -129,7 +129,7 @@ impl Shop {
         let inbox = format!("delete from {schema}.inbox where id = any($1)");
         let effects = format!(
             "delete from {schema}.document where (collection = 'brief' and id = any($1))
-             or (collection = 'notification' and body ->> 'brief_id' = any($1))"
+             or (collection = 'notification' and body ->> 'about' = any($1))"
         );
         let gone = sqlx::query(AssertSqlSafe(inbox)).bind(&ids).execute(pool).await.unwrap();
         assert_eq!(gone.rows_affected(), count as u64);

@@ -1,7 +1,7 @@
 //! Channel Adapter: the provider's HTTP API, and what each of its answers means.
 
 use super::vin::Vin;
-use crate::{http, secret::Secret as ApiKey};
+use crate::{http, secret::Secret};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use pitcrew::{
@@ -37,7 +37,7 @@ pub struct ProviderConfig {
     /// Where its API is; `/v1/vehicles/<VIN>/history` is asked there. Absent: a simulator on this machine.
     pub url: Option<String>,
     /// Sent as a bearer token.
-    pub api_key: Option<ApiKey>,
+    pub api_key: Option<Secret>,
     /// A file that holds the key, in place of `api_key`.
     pub api_key_file: Option<PathBuf>,
     /// How long connecting may take.
@@ -157,7 +157,7 @@ impl ProviderError {
 pub struct Provider {
     name: String,
     url: Url,
-    key: Option<ApiKey>,
+    key: Option<Secret>,
     client: reqwest::Client,
     /// Its key was refused, and people were told so.
     alert: AtomicBool,
@@ -182,7 +182,7 @@ impl Provider {
             (key, None) => key,
             (None, Some(file)) => {
                 let text = std::fs::read_to_string(&file);
-                Some(ApiKey::new(&text.with_context(|| format!("failed to read api_key_file `{}`", file.display()))?))
+                Some(Secret::new(&text.with_context(|| format!("failed to read api_key_file `{}`", file.display()))?))
             }
         };
         anyhow::ensure!(key.as_ref().is_none_or(|key| !key.expose().is_empty()), "the API key is empty");
@@ -361,7 +361,7 @@ mod tests {
     use super::*;
 
     fn provider() -> Provider {
-        let config = ProviderConfig { api_key: Some(ApiKey::new("s3cret")), ..ProviderConfig::default() };
+        let config = ProviderConfig { api_key: Some(Secret::new("s3cret")), ..ProviderConfig::default() };
         Provider::new(config).unwrap()
     }
 
