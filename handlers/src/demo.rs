@@ -1,6 +1,6 @@
 //! The demo: thousands of real commands through a real worker that is killed on the way, and an account that adds up.
 //!
-//! The walk is in this file; `commands.rs` makes the commands, `child.rs` runs and kills the worker, `chaos.rs` is what goes wrong
+//! The walk is in this file; `commands.rs` and `others.rs` make the commands of the workers in `kinds.rs`, `child.rs` runs and kills the worker, `chaos.rs` is what goes wrong
 //! inside it on purpose, `account.rs` counts from the database alone, `report.rs` is what people see.
 
 pub mod account;
@@ -8,17 +8,20 @@ mod chaos;
 mod child;
 pub mod commands;
 mod input;
+pub mod kinds;
+mod others;
 mod report;
 
 pub use chaos::work;
 
-use crate::recommendation::contract::GenerateRecommendationBrief;
+use crate::history::simulator::Simulator;
 use account::{Account, Database, Sent};
 use anyhow::{Context as _, bail};
 use child::Child;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use kinds::Kind;
 use pitcrew::{
-    Client, Envelope, Globals, Handlers,
+    Client, Envelope, Globals, Handlers, Message,
     config::{Config, Overrides, Sources},
     worker::{open_store, open_transport},
 };
@@ -42,13 +45,17 @@ pub fn command() -> Command {
         .about("Show it: a worker that is killed on the way, and an account that adds up")
         .after_help(
             "\
+Of all commands one in ten asks for a car's history, one in ten for a fraud
+review, one in a hundred brings a photo, and the others ask for a recommendation.
 What goes wrong is injected and labelled so: duplicates, attempts that fail,
-panic or are slow, commands that are dead on purpose, three SIGKILLs. The exit
-code is 0 only if every command is accounted for and has exactly one effect.
+panic or are slow, a provider with faults, commands that are dead on purpose,
+three SIGKILLs. The exit code is 0 only if every command is accounted for and
+has exactly one effect.
 
 Examples:
   {bin} demo
   {bin} demo --commands 10000 --no-kill
+  {bin} demo --only image,fraud
   {bin} demo --json --store postgres://postgres@127.0.0.1/postgres",
         )
         .arg(
@@ -67,7 +74,14 @@ Examples:
             flag("input", "Send these instead: one structured CloudEvent a line")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .conflicts_with_all(["commands", "seed"]),
+                .conflicts_with_all(["commands", "seed", "only"]),
+        )
+        .arg(
+            flag("only", "Only commands of these workers, as many as there would be beside the others")
+                .value_name("WORKER")
+                .value_delimiter(',')
+                .action(ArgAction::Append)
+                .value_parser(Kind::ALL.map(Kind::name)),
         )
         .arg(
             flag("dir", "Where database and logs go [default: a new directory in /tmp]")
@@ -92,6 +106,8 @@ struct Plan {
     /// The commands are made up, poison and all; otherwise they are somebody's own.
     made: bool,
     json: bool,
+    /// The provider of histories; it ends with the demo.
+    _provider: Simulator,
 }
 
 /// Runs the demo.
@@ -110,7 +126,7 @@ pub fn run(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> anyho
 
 async fn demo(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> anyhow::Result<bool> {
     let began = Instant::now();
-    let plan = prepare(globals, matches)?;
+    let plan = prepare(globals, matches).await?;
     let config = load(&plan.config)?;
     let sent = send(&plan, &config, &handlers).await?;
     let database = Database::open(&config).await?;
@@ -128,15 +144,11 @@ async fn demo(globals: &Globals, matches: &ArgMatches, handlers: Handlers) -> an
     Ok(account.adds_up())
 }
 
-fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
+async fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
     if globals.config.is_some() || globals.profile.is_some() {
         bail!("the demo has a configuration of its own; --broker and --store choose where it runs, --dir its place");
     }
-    let input = matches.get_one::<PathBuf>("input");
-    let commands = match input {
-        Some(file) => input::read(file)?,
-        None => made(matches)?,
-    };
+    let input = matches.get_one::<PathBuf>("input").map(|file| input::read(file)).transpose()?;
     let directory = match matches.get_one::<PathBuf>("dir") {
         Some(directory) => directory.clone(),
         None => {
@@ -150,31 +162,72 @@ fn prepare(globals: &Globals, matches: &ArgMatches) -> anyhow::Result<Plan> {
     if config.exists() {
         bail!("{} holds a demo already; name another --dir or none", directory.display());
     }
-    std::fs::write(&config, settings(globals, &directory)?).context("writing the demo's configuration")?;
+    let provider = others::provider().await?;
+    let settings = settings(globals, &directory, &provider.url())?;
+    std::fs::write(&config, settings).context("writing the demo's configuration")?;
+    let is_made = input.is_none();
+    let commands = match input {
+        Some(commands) => commands,
+        None => made(matches, &directory)?,
+    };
     let kills = if matches.get_flag("no-kill") { 0 } else { KILL_AT.len() };
-    Ok(Plan { commands, directory, config, kills, made: input.is_none(), json: globals.json })
+    Ok(Plan { commands, directory, config, kills, made: is_made, json: globals.json, _provider: provider })
 }
 
-fn made(matches: &ArgMatches) -> anyhow::Result<Vec<Envelope>> {
+fn made(matches: &ArgMatches, directory: &Path) -> anyhow::Result<Vec<Envelope>> {
     let count = *matches.get_one::<u32>("commands").context("--commands")? as usize;
     let seed = *matches.get_one::<u64>("seed").context("--seed")?;
-    let envelope = |command: GenerateRecommendationBrief| Ok(Envelope::of(&command, "/demo")?);
-    commands::commands(count, seed).map(envelope).collect()
+    let only: Vec<&str> = matches.get_many::<String>("only").unwrap_or_default().map(String::as_str).collect();
+    let wants = |kind: Kind| only.is_empty() || only.contains(&kind.name());
+    let share = |kind, of: usize| if wants(kind) { count.div_ceil(of) } else { 0 };
+    let (photos, cars, offers) = (share(Kind::Image, 100), share(Kind::History, 10), share(Kind::Fraud, 10));
+    let briefs = if wants(Kind::Recommendation) { count.saturating_sub(photos + cars + offers).max(1) } else { 0 };
+
+    let photos = wrapped(others::images(photos, seed, &directory.join("photos"))?)?;
+    let mut queues = [
+        wrapped(commands::commands(briefs, seed))?,
+        photos,
+        wrapped(others::histories(cars))?,
+        wrapped(others::reviews(offers, seed)?)?,
+    ]
+    .map(Vec::into_iter);
+    // As they would come: mixed, each worker's over the whole time.
+    let sizes: Vec<usize> = queues.iter().map(ExactSizeIterator::len).collect();
+    let mut mixed = Vec::with_capacity(sizes.iter().sum());
+    let longest = sizes.iter().copied().max().unwrap_or_default();
+    for turn in 0..longest {
+        for (queue, size) in queues.iter_mut().zip(&sizes) {
+            let due = (turn + 1) * size / longest - turn * size / longest;
+            mixed.extend(queue.take(due));
+        }
+    }
+    Ok(mixed)
+}
+
+fn wrapped<M: Message>(commands: impl IntoIterator<Item = M>) -> anyhow::Result<Vec<Envelope>> {
+    commands.into_iter().map(|command| Ok(Envelope::of(&command, "/demo")?)).collect()
 }
 
 /// A quick ladder, so that retries fit into a demo; all else is the default.
-fn settings(globals: &Globals, directory: &Path) -> anyhow::Result<String> {
+fn settings(globals: &Globals, directory: &Path, provider: &str) -> anyhow::Result<String> {
     let quoted = |text: &str| serde_json::to_string(text).context("quoting");
     let (store, schema) = match &globals.store {
         Some(url) => (quoted(url)?, format!("demo_{}", pitcrew::clock::uuid_v7().simple())),
         None => (quoted(&format!("sqlite:{}", directory.join("demo.db").display()))?, "pitcrew".to_owned()),
     };
     let broker = quoted(globals.broker.as_deref().unwrap_or("embedded"))?;
-    let file = quoted(&directory.join("notifications.log").display().to_string())?;
+    let place = |name: &str| quoted(&directory.join(name).display().to_string());
+    let (file, provider) = (place("notifications.log")?, quoted(provider)?);
+    let (photos, images) = (place("photos")?, place("images")?);
+    let told: String =
+        ["RecommendationBriefGenerated", "ListingImageProcessed", "VehicleHistoryFetched", "FraudReviewScored"]
+            .map(|event| format!("[handlers.\"car.{event}\"]\npath = {file}\n\n"))
+            .concat();
     Ok(format!(
         "service = \"car-worker\"\n\n[transport.default]\nurl = {broker}\n\n[store]\nurl = {store}\nschema = \"{schema}\"\n\n\
          [channel.\"car.commands\".retry]\nfirst = \"200ms\"\nmax = \"1s\"\ntiers = [\"100ms\", \"200ms\", \"500ms\", \"1s\"]\n\n\
-         [handlers.\"car.RecommendationBriefGenerated\"]\npath = {file}\n"
+         {told}[handlers.\"car.ProcessListingImage\"]\noriginals = {photos}\noutput = {images}\n\n\
+         [handlers.\"car.FetchVehicleHistory\"]\nurl = {provider}\n"
     ))
 }
 
@@ -193,12 +246,12 @@ async fn send(plan: &Plan, config: &Config, handlers: &Handlers) -> anyhow::Resu
     let opened = open_store(config, false).await?;
     opened.store.migrate().await.context("migrating the store")?;
     let client = Client::new(opened.store.clone(), &*open_transport(config)?, handlers, config)?;
-    let mut sent = Sent::default();
+    let mut sent = Sent { made: plan.made, ..Sent::default() };
     for page in plan.commands.chunks(500) {
         let mut envelopes = Vec::with_capacity(page.len() + page.len() / TWICE + 1);
         for envelope in page {
             envelopes.push(envelope.clone());
-            if sent.briefs.contains_key(&envelope.id) {
+            if sent.commands.contains_key(&envelope.id) {
                 sent.duplicates += 1; // in somebody's own file
             } else if sent.note(envelope) % TWICE == 0 {
                 envelopes.push(envelope.clone());

@@ -25,8 +25,12 @@ use recommendation::{Recommender, contract::RecommendationBriefGenerated};
 
 /// The list of all handlers.
 pub fn handlers() -> Handlers {
-    Handlers::new()
-        .handle_with(Recommender::build)
+    beside(Handlers::new().handle_with(Recommender::build))
+}
+
+/// All the others beside a recommender.
+fn beside(recommender: Handlers) -> Handlers {
+    recommender
         .emits::<RecommendationBriefGenerated>()
         .handle_with(ImageProcessor::build)
         .emits::<ListingImageProcessed>()

@@ -1,6 +1,9 @@
 //! The demo on the real binary, and its auditor on databases that were doctored.
 
-use car_workers::demo::account::{Account, Database, Sent};
+use car_workers::demo::{
+    account::{Account, Database, Sent},
+    kinds::Target,
+};
 use pitcrew::{
     config::{Config, Sources},
     message::wire,
@@ -114,13 +117,15 @@ fn config(dir: &Path) -> Config {
 
 /// A small honest run, and what was sent in it, read back from its inbox.
 async fn honest_run(dir: &Path) -> (Database, SqlitePool, Sent) {
-    adds_up(&demo(&["--json", "--no-kill", "--commands", "40", "--dir", dir.to_str().unwrap()]), 40, 0);
+    let only = ["--only", "recommendation", "--commands", "40"];
+    adds_up(&demo(&[&["--json", "--no-kill", "--dir", dir.to_str().unwrap()][..], &only].concat()), 40, 0);
     let database = Database::open(&config(dir)).await.unwrap();
     let Database::Sqlite(pool) = &database else { panic!("SQLite is the default") };
     let pool = pool.clone();
     let inbox = "select id, subject from inbox where type = 'car.GenerateRecommendationBrief'";
     let rows: Vec<(String, String)> = sqlx::query_as(inbox).fetch_all(&pool).await.unwrap();
-    let sent = Sent { briefs: rows.into_iter().collect(), duplicates: 2, ..Sent::default() };
+    let commands = rows.into_iter().map(|(id, brief)| (id, Target::brief(&brief))).collect();
+    let sent = Sent { commands, duplicates: 2, ..Sent::default() };
     (database, pool, sent)
 }
 
@@ -167,7 +172,7 @@ async fn without_the_fence_the_auditor_sees_doubles() {
     let commands: Vec<(String, Vec<u8>)> = {
         // The very commands of the run, made again from its seed, under the IDs that they had.
         let ids: std::collections::HashMap<&str, &str> =
-            sent.briefs.iter().map(|(id, brief)| (brief.as_str(), id.as_str())).collect();
+            sent.commands.iter().map(|(id, target)| (target.document.as_str(), id.as_str())).collect();
         car_workers::demo::commands::commands(40, 7)
             .filter_map(|c| Some(((*ids.get(c.brief_id.as_str())?).to_owned(), serde_json::to_vec(&c).unwrap())))
             .collect()

@@ -125,7 +125,7 @@ impl Shop {
              order by id limit {count}"
         );
         let ids: Vec<String> = sqlx::query_scalar(AssertSqlSafe(chosen)).fetch_all(pool).await.unwrap();
-        let briefs: Vec<&String> = ids.iter().map(|id| &self.sent.briefs[id]).collect();
+        let briefs: Vec<&String> = ids.iter().map(|id| &self.sent.commands[id].document).collect();
         let inbox = format!("delete from {schema}.inbox where id = any($1)");
         let effects = format!(
             "delete from {schema}.document where (collection = 'brief' and id = any($1))

@@ -2,10 +2,11 @@
 //!
 //! Effects are counted by a write that is *not* idempotent (each brief counts its own writes), never by a unique key.
 
-use crate::recommendation::contract::GenerateRecommendationBrief;
+use super::kinds::{Kind, Target};
+use crate::notification::contract::Notification;
 use anyhow::Context as _;
 use pitcrew::{
-    Envelope, Message,
+    Document, Envelope,
     config::{Config, StoreUrl},
     sqlx::{self, AssertSqlSafe, PgPool, SqlitePool, sqlite::SqliteConnectOptions},
 };
@@ -13,11 +14,13 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// The distinct commands that were sent: ID and brief.
+/// The distinct commands that were sent.
 #[derive(Clone, Debug, Default)]
 pub struct Sent {
-    /// By command ID: the brief that it asks for.
-    pub briefs: HashMap<String, String>,
+    /// By command ID: what it is to cause.
+    pub commands: HashMap<String, Target>,
+    /// The demo made them: what is dead has to be poison, and the other way round.
+    pub made: bool,
     /// How many were sent a second time.
     pub duplicates: usize,
     /// Which these are.
@@ -27,20 +30,21 @@ pub struct Sent {
 impl Sent {
     /// Enters a command; the answer is its number, from 0.
     pub fn note(&mut self, envelope: &Envelope) -> usize {
-        let brief = serde_json::from_slice::<Value>(&envelope.data).ok();
-        let brief = brief.and_then(|v| v["brief_id"].as_str().map(str::to_owned)).unwrap_or_default();
-        self.briefs.insert(envelope.id.clone(), brief);
-        self.briefs.len() - 1
+        let data = serde_json::from_slice::<Value>(&envelope.data).unwrap_or_default();
+        if let Some(kind) = Kind::of(&envelope.ty) {
+            self.commands.insert(envelope.id.clone(), Target::of(kind, &data));
+        }
+        self.commands.len().saturating_sub(1)
     }
 
     /// Distinct commands.
     pub fn len(&self) -> usize {
-        self.briefs.len()
+        self.commands.len()
     }
 
     /// None.
     pub fn is_empty(&self) -> bool {
-        self.briefs.is_empty()
+        self.commands.is_empty()
     }
 }
 
@@ -123,16 +127,16 @@ impl Database {
     /// # Errors
     /// The database does not answer.
     pub async fn state(&self, sent: &Sent) -> anyhow::Result<State> {
-        let ty = GenerateRecommendationBrief::TYPE;
+        let types = Kind::types();
         let fates = self
             .counts(&format!(
-                "select fate, cast(count(*) as text) from {{s}}.inbox where type = '{ty}' and fate in ('done', 'dead', 'expired') group by fate"
+                "select fate, cast(count(*) as text) from {{s}}.inbox where type in ({types}) and fate in ('done', 'dead', 'expired') group by fate"
             ))
             .await?;
         let done = fates.get("done").copied().unwrap_or_default();
         let others = self
             .counts(&format!(
-                "select 'notified', cast(count(*) as text) from {{s}}.inbox where type <> '{ty}' and fate = 'done'
+                "select 'notified', cast(count(*) as text) from {{s}}.inbox where type not in ({types}) and fate = 'done'
                  union all select 'waiting', cast(count(*) as text) from {{s}}.outbox"
             ))
             .await?;
@@ -157,12 +161,16 @@ pub struct Account {
     pub retries: usize,
     /// SIGKILLs of the worker.
     pub kills: u32,
-    /// Writes of briefs, as the briefs themselves count them.
+    /// Writes of documents, as the documents themselves count them.
     pub effects: usize,
     /// Commands without a fate, or done without an effect.
     pub lost: usize,
-    /// Commands whose brief was written more than once.
+    /// Commands whose document was written more than once.
     pub double: usize,
+    /// Dead, and not on purpose; or done, although they are poison.
+    pub astray: usize,
+    /// The same, worker by worker.
+    pub workers: BTreeMap<&'static str, Count>,
     /// Done commands whose event was not handled exactly once.
     #[serde(skip)]
     pub untold: usize,
@@ -171,7 +179,7 @@ pub struct Account {
     pub left_behind: usize,
     /// What each worker did, in the order of their starts.
     #[serde(skip)]
-    pub workers: Vec<Worked>,
+    pub processes: Vec<Worked>,
     /// The command that is most worth an explanation, and what happened to it.
     #[serde(skip)]
     pub interesting: Option<(String, String)>,
@@ -183,13 +191,32 @@ pub struct Account {
     pub a_brief: Option<Value>,
 }
 
-/// What one worker did.
+/// What became of the commands of one worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// Distinct commands.
+    pub sent: usize,
+    /// Of these, done.
+    pub done: usize,
+    /// Of these, dead.
+    pub dead: usize,
+    /// Writes of its documents.
+    pub effects: usize,
+    /// Commands without a fate, or done without an effect.
+    pub lost: usize,
+    /// Commands whose document was written more than once.
+    pub double: usize,
+    /// Users who were told.
+    pub told: usize,
+}
+
+/// What one process did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Worked {
     /// Its ID, without dashes.
     pub id: String,
     /// Commands that it ended as done.
-    pub briefs: usize,
+    pub done: usize,
     /// Commands that it ended as dead.
     pub dead: usize,
     /// Events that it handled.
@@ -202,52 +229,70 @@ impl Account {
     /// # Errors
     /// The database does not answer.
     pub async fn take(database: &Database, sent: &Sent, kills: u32) -> anyhow::Result<Self> {
-        let ty = GenerateRecommendationBrief::TYPE;
-        let inbox = database.rows(&format!("select id, fate from {{s}}.inbox where consumer = '{ty}'"), 2).await?;
+        let types = Kind::types();
+        let inbox = database.rows(&format!("select id, fate from {{s}}.inbox where type in ({types})"), 2).await?;
         let fates: HashMap<&str, &str> = inbox.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect();
-        let documents = "select id, cast(body as text) from {s}.document where collection = 'brief'";
-        let briefs: HashMap<String, Value> = parse(database.rows(documents, 2).await?)?;
-        let documents = "select id, cast(body as text) from {s}.document where collection = 'notification'";
+        let mut effects = HashMap::new();
+        for kind in Kind::ALL {
+            effects.insert(kind, parse(database.rows(&documents(kind.collection()), 2).await?)?);
+        }
         let mut told: HashMap<String, usize> = HashMap::new();
-        for notification in parse(database.rows(documents, 2).await?)?.into_values() {
+        for notification in parse(database.rows(&documents(Notification::COLLECTION), 2).await?)?.into_values() {
             *told.entry(notification["about"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
-        let attempts =
-            format!("select id, cast(attempt as text) from {{s}}.attempt where consumer = '{ty}' and next is not null");
+        let attempts = format!(
+            "select id, cast(attempt as text) from {{s}}.attempt where consumer in ({types}) and next is not null"
+        );
         let attempts = database.rows(&attempts, 2).await?;
 
         let mut account = Self {
             sent: sent.len(),
             kills,
             duplicates: sent.duplicates,
-            retries: attempts.iter().filter(|row| sent.briefs.contains_key(&row[0])).count(),
+            retries: attempts.iter().filter(|row| sent.commands.contains_key(&row[0])).count(),
             ..Self::default()
         };
-        for (id, brief_id) in &sent.briefs {
-            let writes = briefs.get(brief_id).and_then(|brief| brief["writes"].as_u64()).unwrap_or_default() as usize;
-            account.effects += writes;
-            account.double += usize::from(writes > 1);
+        for (id, target) in &sent.commands {
+            let document = effects.get(&target.kind).and_then(|documents| documents.get(&target.document));
+            let writes = document.and_then(|document| document["writes"].as_u64()).unwrap_or_default() as usize;
+            let count = account.workers.entry(target.kind.effects()).or_default();
+            let heard = told.get(&target.about).copied().unwrap_or_default();
+            count.sent += 1;
+            count.effects += writes;
+            count.double += usize::from(writes > 1);
+            count.told += heard;
             match fates.get(id.as_str()) {
                 Some(&"done") => {
-                    account.done += 1;
-                    account.lost += usize::from(writes == 0);
-                    account.untold += usize::from(told.get(brief_id).copied().unwrap_or_default() != 1);
+                    count.done += 1;
+                    count.lost += usize::from(writes == 0);
+                    account.untold += usize::from(heard != 1);
+                    account.astray += usize::from(sent.made && target.poison);
                 }
                 Some(&"dead") => {
-                    account.dead += 1;
+                    count.dead += 1;
                     account.a_dead_one.get_or_insert_with(|| id.clone());
+                    account.astray += usize::from(sent.made && !target.poison);
                 }
-                _ => account.lost += 1,
+                _ => count.lost += 1,
             }
         }
+        for count in account.workers.values() {
+            account.done += count.done;
+            account.dead += count.dead;
+            account.effects += count.effects;
+            account.lost += count.lost;
+            account.double += count.double;
+        }
         account.interesting = interesting(database, sent, &fates).await?;
-        account.a_brief = briefs
-            .into_values()
+        account.a_brief = effects
+            .remove(&Kind::Recommendation)
+            .into_iter()
+            .flat_map(HashMap::into_values)
             .filter(|b| b["picks"].as_array().is_some_and(|p| p.len() > 1))
             .min_by_key(|b| b["id"].to_string());
         let left = database.rows("select cast(count(*) as text) from {s}.outbox", 1).await?;
         account.left_behind = left.first().map_or(Ok(0), |row| row[0].parse())?;
-        account.workers = workers(database).await?;
+        account.processes = processes(database).await?;
         Ok(account)
     }
 
@@ -256,6 +301,7 @@ impl Account {
         self.lost == 0
             && self.double == 0
             && self.untold == 0
+            && self.astray == 0
             && self.left_behind == 0
             && self.done + self.dead == self.sent
     }
@@ -274,10 +320,15 @@ fn worker_id(database: &Database, column: &str) -> String {
     }
 }
 
-async fn workers(database: &Database) -> anyhow::Result<Vec<Worked>> {
-    let (ty, worker) = (GenerateRecommendationBrief::TYPE, worker_id(database, "worker"));
+/// All of a collection.
+fn documents(collection: &str) -> String {
+    format!("select id, cast(body as text) from {{s}}.document where collection = '{collection}'")
+}
+
+async fn processes(database: &Database) -> anyhow::Result<Vec<Worked>> {
+    let (types, worker) = (Kind::types(), worker_id(database, "worker"));
     let sql = format!(
-        "select {worker}, case when consumer = '{ty}' then fate else 'told' end, cast(count(*) as text) from {{s}}.inbox group by 1, 2 order by 1, 2"
+        "select {worker}, case when consumer in ({types}) then fate else 'told' end, cast(count(*) as text) from {{s}}.inbox group by 1, 2 order by 1, 2"
     );
     let mut workers: Vec<Worked> = Vec::new();
     for row in database.rows(&sql, 3).await? {
@@ -286,7 +337,7 @@ async fn workers(database: &Database) -> anyhow::Result<Vec<Worked>> {
         }
         let (Some(worker), count) = (workers.last_mut(), row[2].parse()?) else { continue };
         match row[1].as_str() {
-            "done" => worker.briefs = count,
+            "done" => worker.done = count,
             "told" => worker.notifications = count,
             _ => worker.dead = count,
         }
@@ -304,8 +355,8 @@ async fn interesting(
     let sql = format!(
         "select a.id, a.kind, case when {first} = {last} then '' else 'killed' end from {{s}}.attempt a
          join {{s}}.inbox i on i.id = a.id and i.consumer = a.consumer
-         where a.consumer = '{}' and a.next is not null order by a.at, a.id",
-        GenerateRecommendationBrief::TYPE
+         where a.consumer in ({}) and a.next is not null order by a.at, a.id",
+        Kind::types()
     );
     let rows = database.rows(&sql, 3).await?;
     let stories = rows.iter().filter(|row| fates.get(row[0].as_str()) == Some(&"done")).map(|row| {

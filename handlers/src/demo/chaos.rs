@@ -1,12 +1,6 @@
 //! Fault injection: what goes wrong inside the demo's worker, on purpose and repeatably.
 
-use crate::{
-    notification::Notifier,
-    recommendation::{
-        Recommender,
-        contract::{GenerateRecommendationBrief, RecommendationBriefGenerated},
-    },
-};
+use crate::recommendation::{Recommender, contract::GenerateRecommendationBrief};
 use anyhow::Context as _;
 use clap::ArgMatches;
 use pitcrew::{
@@ -37,10 +31,7 @@ impl Handler<GenerateRecommendationBrief> for Chaos {
 }
 
 fn handlers() -> Handlers {
-    Handlers::new()
-        .handle_with(async |setup| anyhow::Ok(Chaos(Recommender::build(setup).await?)))
-        .handle_with(Notifier::<RecommendationBriefGenerated>::build)
-        .emits::<RecommendationBriefGenerated>()
+    crate::beside(Handlers::new().handle_with(async |setup| anyhow::Ok(Chaos(Recommender::build(setup).await?))))
 }
 
 /// `demo-worker`: as `run`, with chaos inside.

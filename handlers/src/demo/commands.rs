@@ -6,7 +6,7 @@
 use crate::recommendation::catalogue::Catalogue;
 use crate::recommendation::contract::{Buyer, Class, Drive, Fuel, GenerateRecommendationBrief, Money, Weights, Years};
 
-const POISON: &str = "poison";
+pub(super) const POISON: &str = "poison";
 const ONE_IN: usize = 200;
 
 const NAMES: [&str; 24] = [
@@ -140,9 +140,9 @@ fn poison(mut command: GenerateRecommendationBrief, dice: &mut Dice) -> Generate
 }
 
 /// splitmix64: small, and the same on every machine and in every version.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 impl Dice {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -150,7 +150,7 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 
@@ -158,7 +158,7 @@ impl Dice {
         self.below(100) < percent
     }
 
-    fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(super) fn one_of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 }

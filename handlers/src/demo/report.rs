@@ -2,7 +2,7 @@
 
 use super::{
     Plan,
-    account::{Account, Worked},
+    account::{Account, Count, Worked},
 };
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -31,7 +31,7 @@ impl Progress {
 
     pub(super) fn show(&self, ended: usize, notified: usize) {
         self.bar.set_position(ended as u64);
-        self.bar.set_message(format!("{notified} buyers told"));
+        self.bar.set_message(format!("{notified} users told"));
     }
 
     pub(super) fn killed(&self, times: usize, ended: usize) {
@@ -64,7 +64,7 @@ pub(super) async fn report(
     whole: Duration,
 ) -> anyhow::Result<String> {
     let mut text = String::new();
-    workers(&mut text, &account.workers);
+    processes(&mut text, &account.processes);
     if let Some(brief) = &account.a_brief {
         a_brief(&mut text, brief);
     }
@@ -79,14 +79,14 @@ pub(super) async fn report(
     Ok(text)
 }
 
-fn workers(text: &mut String, workers: &[Worked]) {
-    *text += "Who did what             briefs  dead  notifications\n";
-    for (n, worker) in workers.iter().enumerate() {
+fn processes(text: &mut String, processes: &[Worked]) {
+    *text += "Who did what               done  dead  notifications\n";
+    for (n, worker) in processes.iter().enumerate() {
         let id = &worker.id[worker.id.len().saturating_sub(6)..];
         // Another one began only because this one was gone.
-        let end = if n + 1 < workers.len() { "  killed (injected)" } else { "" };
-        let Worked { briefs, dead, notifications, .. } = worker;
-        *text += &format!("  worker {} (…{id})   {briefs:>8} {dead:>5} {notifications:>14}{end}\n", n + 1);
+        let end = if n + 1 < processes.len() { "  killed (injected)" } else { "" };
+        let Worked { done, dead, notifications, .. } = worker;
+        *text += &format!("  worker {} (…{id})   {done:>8} {dead:>5} {notifications:>14}{end}\n", n + 1);
     }
 }
 
@@ -107,13 +107,20 @@ fn a_brief(text: &mut String, brief: &Value) {
 fn the_account(text: &mut String, account: &Account, made: bool, worked: Duration, whole: Duration) {
     let a = account;
     *text += "\nThe account, counted from the database:\n";
+    *text += "              sent   done   dead  effects   lost  double  users told\n";
+    for (worker, c) in &account.workers {
+        let Count { sent, done, dead, effects, lost, double, told } = c;
+        *text +=
+            &format!("  {worker:<10}{sent:>6} {done:>6} {dead:>6} {effects:>8} {lost:>6} {double:>7} {told:>11}\n");
+    }
+    *text += "\n";
     let mut line = |count: usize, what: &str| *text += &format!("  {count:>6}  {what}\n");
     line(a.sent, &format!("commands sent, {} of them twice (injected)", a.duplicates));
     line(a.done, "done");
-    line(a.dead, if made { "dead: poison, dead on purpose" } else { "dead" });
+    line(a.dead, if made { "dead: poison, dead on purpose, and nothing else" } else { "dead" });
     line(a.retries, "attempts failed (injected) and came again");
     line(a.kills as usize, "SIGKILLs of the worker");
-    line(a.effects, "effects: each brief counts its own writes");
+    line(a.effects, "effects: each document counts its own writes");
     line(a.lost, "lost");
     line(a.double, "double");
     let verdict = if a.adds_up() { "It adds up" } else { "It does NOT add up" };
