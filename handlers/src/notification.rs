@@ -231,6 +231,7 @@ impl Handler<CallWebhook> for Caller {
             | WebhookError::NotPublic(_)
             | WebhookError::NoUrl(_)
             | WebhookError::NotSet => HandlerError::permanent(error),
+            WebhookError::Busy { after: Some(wait), .. } => HandlerError::retry_after(wait, error),
             error => error.into(),
         })?;
         turn.taken(command.letter, cx)

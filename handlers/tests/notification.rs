@@ -9,6 +9,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
+    response::AppendHeaders,
     routing::post,
 };
 use car_workers::{
@@ -26,6 +27,7 @@ use chrono::NaiveTime;
 use pitcrew::{
     Message, clock,
     config::{ChannelConfig, Config, RetryPolicy},
+    store::{AttemptKind, Fate},
     testing::{Outcome, TestWorker},
 };
 use serde_json::{Value, json};
@@ -371,7 +373,8 @@ async fn receiver(status: u16) -> (String, Calls) {
     let calls = Calls::default();
     let answer = move |State(calls): State<Calls>, headers: HeaderMap, body: Bytes| async move {
         calls.lock().unwrap().push((headers, body));
-        (StatusCode::from_u16(status).unwrap(), "because")
+        let wait = (status == 429).then_some([("retry-after", "7")]);
+        (StatusCode::from_u16(status).unwrap(), AppendHeaders(wait.into_iter().flatten()), "because")
     };
     let app = Router::new().route("/in", post(answer)).with_state(calls.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -403,9 +406,17 @@ async fn a_webhook_is_signed_and_names_the_letter() {
 
 #[tokio::test]
 async fn what_a_receiver_says_decides() {
-    for (status, is_dead) in
-        [(400, true), (404, true), (410, true), (307, true), (408, false), (429, false), (500, false), (503, false)]
-    {
+    for (status, is_dead) in [
+        (400, true),
+        (404, true),
+        (410, true),
+        (307, true),
+        (408, false),
+        (409, false),
+        (429, false),
+        (500, false),
+        (503, false),
+    ] {
         let (url, calls) = receiver(status).await;
         let bed = caller(&url).await;
         let outcome = bed.worker.deliver(&CallWebhook { letter: letter("e-1") }).await;
@@ -415,6 +426,10 @@ async fn what_a_receiver_says_decides() {
             outcome.assert_retry()
         }
         assert!(outcome.error().contains("because"), "{status}: {}", outcome.error());
+        if let (429, Fate::Retry(at), Some(attempt)) = (status, &outcome.fate, &outcome.attempt) {
+            let wait = (*at - attempt.at).num_milliseconds();
+            assert!(attempt.kind == AttemptKind::Later && (6_500..=8_000).contains(&wait), "as it asked: {wait} ms");
+        }
         assert_eq!(calls.lock().unwrap().len(), 1);
     }
 }

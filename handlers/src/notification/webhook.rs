@@ -169,7 +169,8 @@ impl Webhook {
         let said = answer.chunk().await.ok().flatten().unwrap_or_default();
         let said = said[..said.len().min(EXCERPT)].escape_ascii().to_string();
         Err(match status.as_u16() {
-            408 | 425 | 429 | 500..=599 => WebhookError::Busy { status, after, said },
+            // 409: an earlier call with this key is still at work there.
+            408 | 409 | 425 | 429 | 500..=599 => WebhookError::Busy { status, after, said },
             _ => WebhookError::Refused { status, said },
         })
     }
