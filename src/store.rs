@@ -189,6 +189,12 @@ pub trait Store: Send + Sync + 'static {
     /// Rows by table, for health and for people.
     async fn counts(&self) -> StoreResult<Counts>;
 
+    /// What waits in the tables and since when, for metrics. It may read what is open as a whole, and never the inbox.
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges>;
+
+    /// What comes again and when, the next first, from both the outbox and what brokers keep.
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>>;
+
     // ---- housekeeping
 
     /// Makes partitions ahead, drops those that retention has passed, trims what is not partitioned, in small steps.

@@ -2,6 +2,8 @@
 //!
 //! May be called from anywhere and calls nothing: it takes words, not types.
 
+pub(crate) mod metrics;
+
 use tracing::{Span, debug, info, info_span, warn};
 
 /// One attempt at one message.

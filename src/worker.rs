@@ -1,17 +1,20 @@
 //! Polling Consumer's owner: one worker process, from its start with every check to its ordered end.
 
+mod gather;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod losses;
 mod open;
 mod replay;
 mod upkeep;
+mod view;
 
 pub use crate::pipeline::HandlerStatus;
 pub(crate) use losses::LOST;
 pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
 pub(crate) use replay::Replay;
+pub(crate) use view::View;
 
 use crate::{
     Handlers, clock,
@@ -22,8 +25,9 @@ use crate::{
     pipeline::{Claims, Gate, InFlight, Pipeline, Policy, Runner, Shared},
     relay::{Relay, Settings},
     store::{Retention, Store, WorkerRecord},
+    telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers},
     topology::{Planned, Topology},
-    transport::{Room, Subscription, Transport},
+    transport::{Channel, Room, Subscription, Transport},
 };
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
@@ -53,6 +57,16 @@ pub struct Worker {
     handlers: Handlers,
     only_channels: Vec<String>,
     patience: Duration,
+    readers: Option<Read>,
+}
+
+/// Who reads what is measured.
+struct Read(Readers);
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Readers")
+    }
 }
 
 /// A worker at work. Dropped without [`shutdown`](Running::shutdown) it goes on until its runtime ends.
@@ -71,6 +85,7 @@ pub struct Running {
     give_up: CancellationToken,
     upkeep: TaskTracker,
     losses: Arc<Losses>,
+    view: Arc<View>,
 }
 
 impl std::fmt::Debug for Running {
@@ -82,7 +97,7 @@ impl std::fmt::Debug for Running {
 impl Worker {
     /// A worker of these handlers.
     pub fn new(config: Config, handlers: Handlers) -> Self {
-        Self { config, handlers, only_channels: Vec::new(), patience: Duration::ZERO }
+        Self { config, handlers, only_channels: Vec::new(), patience: Duration::ZERO, readers: None }
     }
 
     /// Works these channels only.
@@ -97,12 +112,21 @@ impl Worker {
         self
     }
 
+    /// Who reads what is measured: a pull, a push, or both. Called once, at the start.
+    pub(crate) fn read_by(mut self, readers: Readers) -> Self {
+        self.readers = Some(Read(match self.readers.take() {
+            None => readers,
+            Some(Read(before)) => Box::new(|builder| readers(before(builder))),
+        }));
+        self
+    }
+
     /// Checks everything and begins to work. All refusals of the set-up at once.
     ///
     /// # Errors
     /// Config, handlers, store or transport cannot keep the promises; each line says what to do.
     pub async fn start(self, store: Arc<dyn Store>, transport: Arc<dyn Transport>) -> anyhow::Result<Running> {
-        let Self { config, handlers, only_channels, patience } = self;
+        let Self { config, handlers, only_channels, patience, readers } = self;
         let contract = handlers.contract();
         let mut topology = plan(&handlers, &config)?;
         narrow(&mut topology, &only_channels)?;
@@ -136,7 +160,14 @@ impl Worker {
         let router = Arc::new(topology.router(&contract, &config, transport.promises()));
         let (relay_stop, give_up, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let settings = Settings { router: router.clone(), ..Settings::new(id, BUILD.into()) };
+        let metrics = Arc::new(metrics(&config, transport.kind(), &subscriptions, &endpoints.channels, readers));
+        let beats = beats();
+        let settings = Settings {
+            router: router.clone(),
+            metrics: metrics.clone(),
+            beats: beats.clone(),
+            ..Settings::new(id, BUILD.into())
+        };
         let relay = Relay::start(store.clone(), transport.clone(), settings, relay_stop.clone());
         let limits = Limits {
             commits: config.worker.commits,
@@ -145,13 +176,17 @@ impl Worker {
             finished: config.worker.finished,
             ..Limits::default()
         };
-        let (committer, committing) = Committer::start(store.clone(), relay.clone(), id, limits, give_up.clone());
+        let measured = (metrics.clone(), &beats);
+        let (committer, committing) =
+            Committer::start(store.clone(), relay.clone(), id, limits, give_up.clone(), measured);
         let shared = Arc::new(Shared {
             worker: id,
             build: BUILD.into(),
             store: store.clone(),
             transport: transport.clone(),
             committer,
+            metrics: metrics.clone(),
+            beats: beats.clone(),
             router,
             payload_limit: config.worker.payload_limit,
             inbox_retention: config.store.retention.inbox,
@@ -162,9 +197,10 @@ impl Worker {
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
         });
-        let (consumers, mut doors) = (TaskTracker::new(), Vec::new());
+        let (consumers, mut doors, mut watched) = (TaskTracker::new(), Vec::new(), Vec::new());
         for planned in topology.subscriptions {
             let pipeline = Arc::new(pipeline(&config, &registry, &first_seen, planned, shared.clone())?);
+            watched.push(view::Watched::of(&pipeline));
             doors.extend(pipeline.runners.values().map(|r| (pipeline.subscription.name.clone(), r.gate.clone())));
             consumers.spawn(pipeline.clone().collect());
             consumers.spawn(pipeline.consume());
@@ -172,6 +208,20 @@ impl Worker {
         let upkeep = TaskTracker::new();
         let losses = Arc::new(Losses::new(store.clone(), transport.clone(), id));
         upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), relay_stop.clone()));
+        let view = Arc::new(View {
+            store: store.clone(),
+            transport: transport.clone(),
+            system: transport.kind(),
+            subscriptions: watched,
+            doors: doors.clone(),
+            metrics: metrics.clone(),
+            beats,
+            absence: shared.committer.absence.clone(),
+            stop: shared.stop.clone(),
+            latest: Default::default(),
+        });
+        view.clone().watch();
+        upkeep.spawn(gather::run(view.clone(), relay_stop.clone()));
         info!(worker = %id, store = store.kind(), transport = transport.kind(), subscriptions = subscriptions.len(), "at work");
         Ok(Running {
             id,
@@ -188,6 +238,7 @@ impl Worker {
             give_up,
             upkeep,
             losses,
+            view,
         })
     }
 }
@@ -206,6 +257,11 @@ impl Running {
     /// How the handlers stand: storms, breakers, and what waits because of them. A snapshot, for metrics and health checks.
     pub fn handlers(&self) -> Vec<HandlerStatus> {
         self.doors.iter().map(|(subscription, gate)| gate.status(subscription)).collect()
+    }
+
+    /// For those who watch it from outside.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
     }
 
     /// Commits and messages committed so far: what the budget of round trips is counted by.
@@ -283,6 +339,29 @@ impl Running {
         let _ = tokio::time::timeout(END_LIMIT, store.close()).await;
         info!(worker = %id, "ended");
     }
+}
+
+/// All labels are known here: what the worker listens to, and where it sends.
+fn metrics(
+    config: &Config,
+    system: &'static str,
+    subscriptions: &[Subscription],
+    channels: &[Channel],
+    readers: Option<Read>,
+) -> Metrics {
+    let listens: Vec<_> =
+        subscriptions.iter().map(|s| Listens { subscription: &s.name, channel: &s.channel, types: &s.types }).collect();
+    let to_channels = channels.iter().map(|channel| channel.name.to_string());
+    let to_subscriptions = subscriptions.iter().flat_map(|s| [s.name.to_string(), format!("{}.dead", s.name)]);
+    let sends: std::collections::BTreeSet<String> = to_channels.chain(to_subscriptions).collect();
+    let identity = Identity { service: config.service.as_str(), version: BUILD, system };
+    let readers = readers.map_or_else(|| Box::new(|builder| builder) as Readers, |Read(readers)| readers);
+    Metrics::new(identity, &listens, &sends.into_iter().collect::<Vec<_>>(), readers)
+}
+
+fn beats() -> Arc<Beats> {
+    let began = clock::instant();
+    Beats::new(move || began.elapsed())
 }
 
 /// The topology of these handlers, or all refusals of a start at once.
@@ -372,6 +451,7 @@ fn pipeline(
         slots: Arc::new(Semaphore::new(channel.concurrency)),
         outside: AtomicUsize::new(0),
         room: Arc::new(InFlight::new(room)),
+        reception: Arc::default(),
         lanes: Arc::new(Lanes::default()),
         walks: TaskTracker::new(),
         subscription,

@@ -18,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 impl Pipeline {
     pub(super) fn decode(&self, delivery: Delivery) -> Arrival {
         let weight = self.room.take(delivery.weight());
+        let received = delivery.received;
         let work = match &delivery.content {
             Content::Parsed(envelope) => self.recognise(envelope.clone(), &delivery),
             // One that is only too large is refused under its own ID, so that it can be found and, with more room, replayed.
@@ -29,6 +30,9 @@ impl Pipeline {
                 Err(error) => Err(Box::new(self.undecodable(raw, Reason::Undecodable, error.to_string()))),
             },
         };
+        if let Ok(Work { envelope, .. }) = &work {
+            self.reception.sees(envelope, received);
+        }
         Arrival { delivery, weight, work }
     }
 

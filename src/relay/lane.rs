@@ -271,6 +271,7 @@ impl Lane {
 /// The life of one destination.
 pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
     let mut breaker = Breaker::default();
+    let beat = relay.0.settings.beats.begin(format!("publish:{}", lane.destination));
     loop {
         lane.try_unheard();
         let has_more = {
@@ -300,7 +301,10 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
             }
         } else {
             let publish = publish(&relay, &lane, &batch, &mut breaker);
-            let pause = tokio::select! { biased; () = stopped => return, pause = publish => pause };
+            let pause = {
+                let _busy = beat.busy();
+                tokio::select! { biased; () = stopped => return, pause = publish => pause }
+            };
             if !pause.is_zero() {
                 tokio::select! { biased; () = relay.0.stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
             }
@@ -311,7 +315,9 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
 /// Publishes the head of the queue. The answer: how long to leave this destination alone.
 async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Breaker) -> Duration {
     fault::at(Point::BeforePublish).await;
+    let began = clock::instant();
     let answers = relay.0.transport.publish(&lane.destination, batch).await;
+    measure(relay, &lane.destination, &answers, began.elapsed());
     fault::at(Point::AfterPublish).await;
     let (mut confirmed, mut kept) = (Rows::default(), Rows::default());
     let (mut aside, mut failed) = (Vec::new(), Vec::new());
@@ -344,6 +350,15 @@ async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Br
     relay.confirm(confirmed);
     lane.leave_unheard();
     breaker.judge(failed.first().map(|(_, error)| error), &lane.destination)
+}
+
+fn measure(relay: &Relay, to: &Destination, answers: &[Result<Published, PublishError>], took: Duration) {
+    let failed: Vec<&str> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(PublishError::word).collect();
+    let name: std::borrow::Cow<'_, str> = match to {
+        Destination::Channel(name) | Destination::Subscription(name) => (&**name).into(),
+        Destination::Dead(name) => format!("{name}.dead").into(),
+    };
+    relay.0.settings.metrics.published(&name, answers.len() - failed.len(), &failed, took);
 }
 
 /// Notes the refusal on the row, or buries it if the destination will never take it. `true`: it is buried.

@@ -8,6 +8,7 @@ mod commit;
 mod days;
 mod documents;
 mod errors;
+mod gauges;
 mod housekeeping;
 mod inbox;
 mod letters;
@@ -320,6 +321,14 @@ impl Store for PostgresStore {
 
     async fn counts(&self) -> StoreResult<Counts> {
         Ok(self.count().await?)
+    }
+
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
+        self.answered(self.what_waits(now)).await
+    }
+
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
+        self.answered(self.what_comes(now, limit)).await
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {

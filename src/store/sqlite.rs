@@ -9,6 +9,7 @@ mod commit;
 mod connect;
 mod decode;
 mod errors;
+mod gauges;
 mod housekeeping;
 mod judge;
 mod lock;
@@ -227,6 +228,14 @@ impl Store for SqliteStore {
 
     async fn counts(&self) -> StoreResult<Counts> {
         self.answer(operators::counts(&self.readers).await)
+    }
+
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
+        self.answer(gauges::gauges(&self.readers, now).await)
+    }
+
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
+        self.answer(gauges::retries(&self.readers, now, limit).await)
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {
