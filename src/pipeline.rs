@@ -17,6 +17,8 @@ mod room;
 mod walk;
 
 pub(crate) use claims::Claims;
+#[cfg(feature = "http")]
+pub(crate) use decode::operation_hash;
 pub(crate) use gate::Gate;
 pub use gate::HandlerStatus;
 pub(crate) use reception::Reception;

@@ -86,6 +86,8 @@ pub struct Running {
     upkeep: TaskTracker,
     losses: Arc<Losses>,
     view: Arc<View>,
+    #[cfg(feature = "http")]
+    door: Option<crate::http::Door>,
 }
 
 impl std::fmt::Debug for Running {
@@ -215,6 +217,9 @@ impl Worker {
             subscriptions: watched,
             doors: doors.clone(),
             metrics: metrics.clone(),
+            worker: id,
+            relay: relay.clone(),
+            router: shared.router.clone(),
             beats,
             absence: shared.committer.absence.clone(),
             stop: shared.stop.clone(),
@@ -239,6 +244,8 @@ impl Worker {
             upkeep,
             losses,
             view,
+            #[cfg(feature = "http")]
+            door: None,
         })
     }
 }
@@ -257,6 +264,16 @@ impl Running {
     /// How the handlers stand: storms, breakers, and what waits because of them. A snapshot, for metrics and health checks.
     pub fn handlers(&self) -> Vec<HandlerStatus> {
         self.doors.iter().map(|(subscription, gate)| gate.status(subscription)).collect()
+    }
+
+    /// Lets requests in through this door, and closes it in the order of the end.
+    #[cfg(feature = "http")]
+    pub(crate) fn behind(mut self, door: Option<crate::http::Door>) -> Self {
+        if let Some(door) = &door {
+            door.begin(&self);
+        }
+        self.door = door;
+        self
     }
 
     /// For those who watch it from outside.
@@ -304,6 +321,9 @@ impl Running {
             give_up,
             upkeep,
             losses,
+            view,
+            #[cfg(feature = "http")]
+            door,
             ..
         } = self;
         shared.stop.cancel();
@@ -325,6 +345,10 @@ impl Running {
         if tokio::time::timeout(END_LIMIT, committer).await.is_err() {
             warn!("the last commits did not end in time; their messages come again");
         }
+        #[cfg(feature = "http")]
+        if let Some(door) = door {
+            door.close().await;
+        }
         relay.drain(END_LIMIT).await;
         relay_stop.cancel();
         transport.close().await;
@@ -337,6 +361,9 @@ impl Running {
             Err(_) => warn!("{MISSED}"),
         }
         let _ = tokio::time::timeout(END_LIMIT, store.close()).await;
+        // Whoever pushes waits for its network: not a task of this runtime's.
+        let ended = tokio::task::spawn_blocking(move || view.metrics.end());
+        let _ = tokio::time::timeout(END_LIMIT, ended).await;
         info!(worker = %id, "ended");
     }
 }

@@ -189,7 +189,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// What makes two messages the same operation: canonical payload (sorted keys, no white space), type and version.
-fn operation_hash(envelope: &Envelope) -> [u8; 32] {
+pub(crate) fn operation_hash(envelope: &Envelope) -> [u8; 32] {
     let canonical = match serde_json::from_slice::<Value>(&envelope.data) {
         Ok(value) => {
             let mut text = String::with_capacity(envelope.data.len());

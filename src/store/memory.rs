@@ -195,6 +195,10 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>> {
+        self.run(|state| Ok(asked.iter().map(|asked| state.accept(owner, asked, now)).collect()))
+    }
+
     async fn sweep(
         &self,
         worker: Uuid,

@@ -3,6 +3,7 @@
 //! Two pools: the committer's own, so that no handler ever keeps a commit waiting for a connection, and one for everything else.
 //! Session settings are given at start-up or with `set local`, and locks end with their transaction, so that poolers work.
 
+mod accept;
 mod check;
 mod commit;
 mod days;
@@ -235,6 +236,10 @@ impl Store for PostgresStore {
 
     async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()> {
         self.answered(self.post(owner, rows)).await
+    }
+
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>> {
+        self.answered(self.let_in(owner, asked, now)).await
     }
 
     async fn enqueue_in(&self, connection: &mut PgConnection, rows: &[OutboxRow]) -> StoreResult<()> {

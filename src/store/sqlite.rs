@@ -4,6 +4,7 @@
 //! What such a transaction has read stays true until it commits; that is why the group commit here first reads, judges in
 //! memory, and then only writes. Readers are connections of their own (WAL: they never wait for the writer).
 
+mod accept;
 mod bulk;
 mod commit;
 mod connect;
@@ -143,6 +144,10 @@ impl Store for SqliteStore {
 
     async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()> {
         self.answer(outbox::enqueue(self, owner, rows).await)
+    }
+
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>> {
+        self.answer(accept::accept(self, owner, asked, now).await)
     }
 
     async fn sweep(

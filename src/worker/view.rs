@@ -6,6 +6,8 @@ use crate::{
     clock::{self, Instant},
     committer::Absence,
     pipeline::{Gate, InFlight, Pipeline, Reception},
+    relay::Relay,
+    route::Router,
     store::{Gauges, Store},
     telemetry::metrics::{Beats, Gauge, Metrics, Reading, reading},
     transport::{Depth, Transport},
@@ -17,6 +19,7 @@ use std::{
 };
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// What can be seen of a worker at work.
 pub(crate) struct View {
@@ -26,6 +29,9 @@ pub(crate) struct View {
     pub(crate) subscriptions: Vec<Watched>,
     pub(crate) doors: Vec<(Arc<str>, Arc<Gate>)>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) worker: Uuid,
+    pub(crate) relay: Relay,
+    pub(crate) router: Arc<Router>,
     pub(super) beats: Arc<Beats>,
     pub(super) absence: Arc<Absence>,
     pub(super) stop: CancellationToken,
@@ -148,6 +154,64 @@ impl View {
             name: stuck.name,
             seconds: stuck.since.as_secs_f64(),
             why: if stuck.ended { "it has ended" } else { "it has something to do and does not move" },
+        });
+        told.collect()
+    }
+
+    /// The subscriptions with what waits in them, for people.
+    #[cfg(feature = "http")]
+    pub(crate) fn channels(&self) -> Vec<serde_json::Value> {
+        let (latest, now) = (self.latest(), clock::now());
+        let age = |since: Option<chrono::DateTime<chrono::Utc>>| Some(clock::between(since?, now).as_secs_f64());
+        let outbox = |name: &str, retries: bool| {
+            let gauges = latest.store.as_ref().and_then(|store| store.as_ref().ok());
+            let rows = gauges.into_iter().flat_map(|gauges| &gauges.outbox).filter(move |row| {
+                (row.purpose == "retry") == retries && row.destination.split_once(':').is_some_and(|(_, to)| to == name)
+            });
+            rows.fold((0, None), |(rows, oldest): (u64, Option<_>), row| {
+                (rows + row.rows, oldest.into_iter().chain(row.oldest).min())
+            })
+        };
+        let keeps_rows = self.transport.promises().keeps_rows;
+        let told = self.subscriptions.iter().enumerate().map(|(n, watched)| {
+            let depth = latest.depths.get(n).and_then(|depth| depth.as_ref().ok()).cloned().unwrap_or_default();
+            let (waiting, oldest) = outbox(&watched.name, false);
+            let (due_later, overdue) = outbox(&watched.name, true);
+            let late = watched.reception.lateness(now).map(|late| late.as_secs_f64());
+            // Where a row is the message itself, the queue is the outbox.
+            let (queued, lag) = match (keeps_rows, depth.ready) {
+                (true, _) => (Some(waiting), age(oldest).or(Some(0.0))),
+                (false, Some(0)) => (Some(0), Some(0.0)),
+                (false, ready) => (ready, age(depth.oldest).or(late.filter(|_| ready.is_some()))),
+            };
+            serde_json::json!({
+                "subscription": watched.name, "channel": watched.channel,
+                "listening": watched.reception.is_listening(),
+                "queued": queued, "lag_seconds": lag,
+                "retrying": depth.delayed.unwrap_or_default() + due_later, "overdue_seconds": age(overdue),
+                "in_flight": watched.room.held().count,
+                "running": watched.concurrency.saturating_sub(watched.slots.available_permits()),
+                "concurrency": watched.concurrency,
+            })
+        });
+        told.collect()
+    }
+
+    /// The handlers and what keeps them from running, for people.
+    #[cfg(feature = "http")]
+    pub(crate) fn handlers(&self) -> Vec<serde_json::Value> {
+        let now = clock::instant();
+        let told = self.doors.iter().map(|(subscription, gate)| {
+            let status = gate.status(subscription);
+            let breakers = status.breakers.iter().map(|breaker| {
+                let left = breaker.open_until.map(|until| until.saturating_duration_since(now).as_secs_f64());
+                serde_json::json!({ "name": breaker.name, "open": breaker.open_until.is_some(), "probed_in_seconds": left })
+            });
+            serde_json::json!({
+                "consumer": status.consumer, "subscription": status.subscription, "waiting": status.waiting,
+                "storm_limit": status.storm, "breakers": breakers.collect::<Vec<_>>(),
+                "paused_because": (!gate.is_open()).then(|| gate.why()),
+            })
         });
         told.collect()
     }
