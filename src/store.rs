@@ -194,7 +194,8 @@ pub trait Store: Send + Sync + 'static {
     /// Rows by table, for health and for people.
     async fn counts(&self) -> StoreResult<Counts>;
 
-    /// What waits in the tables and since when, for metrics. It may read what is open as a whole, and never the inbox.
+    /// What waits in the tables and since when, for metrics. Who asks rests for longer
+    /// than the answer took.
     async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges>;
 
     /// What comes again and when, the next first, from both the outbox and what brokers keep.

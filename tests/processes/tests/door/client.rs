@@ -41,8 +41,15 @@ impl House {
         let http = reqwest::Client::builder().tls_certs_only([]).build().expect("a client");
         let house = Self { shop, worker, url, http };
         // At work is said before the first subscription stands.
-        house.shop.until("ready", async || (house.get("/readyz").await.status == 200).then_some(())).await;
-        house
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let ready = house.get("/readyz").await;
+            if ready.status == 200 {
+                return house;
+            }
+            assert!(std::time::Instant::now() < until, "{}", ready.body);
+            pitcrew::testing::poll_pause().await;
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

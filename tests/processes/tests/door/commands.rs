@@ -11,7 +11,10 @@ async fn a_command_is_durable_when_it_is_accepted_and_its_story_can_be_read() {
     let id = sent.body["id"].as_str().unwrap().to_owned();
     assert_eq!(sent.headers["location"], format!("/commands/{id}"));
     assert_eq!(sent.body["correlationid"], "trip-7");
-    house.shop.until("done", async || (house.shop.effects(1).await.done == 1).then_some(())).await;
+    let heard = async || {
+        (house.shop.effects(1).await.heard == 1 && house.shop.store.counts().await.ok()?.outbox == 0).then_some(())
+    };
+    house.shop.until("done and heard", heard).await;
     let story = house.get(&format!("/commands/{id}")).await;
     assert_eq!((story.status, &story.body["state"]), (200, &json!("done")));
     assert_eq!(story.body["inbox"][0]["correlation"], "trip-7");
