@@ -12,7 +12,7 @@ use super::settings::RUNTIME_KEYS;
 const PREFIX: &str = "PITCREW_";
 
 /// Variables of the same prefix that are read elsewhere and are no settings: by the command line, docker-compose.yml, the tests.
-const ELSEWHERE: [&str; 16] = [
+const ELSEWHERE: [&str; 15] = [
     "PROFILE",
     "CONFIG",
     "LOG", //
@@ -27,7 +27,6 @@ const ELSEWHERE: [&str; 16] = [
     "ALL",
     "ONLY",
     "REQUIRE",
-    "SCHEMATHESIS",
     "SCREENSHOT",
 ];
 

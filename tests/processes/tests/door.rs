@@ -14,6 +14,11 @@ mod health;
 mod metrics;
 #[path = "door/openapi.rs"]
 mod openapi;
+#[path = "interop/python.rs"]
+#[expect(dead_code, reason = "schemathesis is a program beside Python, no script of it")]
+mod python;
+#[path = "door/tls.rs"]
+mod tls;
 
 /// The worker that everybody talks to.
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
