@@ -7,6 +7,7 @@ mod losses;
 mod open;
 mod replay;
 mod upkeep;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "part of it is shown by the HTTP door alone"))]
 mod view;
 
 pub use crate::pipeline::HandlerStatus;
@@ -115,6 +116,7 @@ impl Worker {
     }
 
     /// Who reads what is measured: a pull, a push, or both. Called once, at the start.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "the HTTP door reads"))]
     pub(crate) fn read_by(mut self, readers: Readers) -> Self {
         self.readers = Some(Read(match self.readers.take() {
             None => readers,
@@ -277,6 +279,7 @@ impl Running {
     }
 
     /// For those who watch it from outside.
+    #[cfg(feature = "http")]
     pub(crate) fn view(&self) -> Arc<View> {
         self.view.clone()
     }

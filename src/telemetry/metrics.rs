@@ -267,9 +267,12 @@ impl Shared {
     }
 }
 
+/// Takes a count with its labels.
+type Show<'a> = &'a mut dyn FnMut(u64, &[KeyValue]);
+
 /// Everything that is read when somebody asks.
 fn instruments(meter: &Meter, shared: &Arc<Shared>, of: Identity<'_>) {
-    let counter = |name, about, read: fn(&Shared, &mut dyn FnMut(u64, &[KeyValue]))| {
+    let counter = |name, about, read: fn(&Shared, Show<'_>)| {
         let shared = shared.clone();
         let counter = meter.u64_observable_counter(name).with_description(about);
         counter.with_callback(move |to| read(&shared, &mut |count, labels| to.observe(count, labels))).build();

@@ -152,10 +152,10 @@ fn of_store(view: &View, gauges: &Gauges, now: DateTime<Utc>, to: &mut Vec<Readi
         to.push(reading(Gauge::OutboxMessages, rows as f64, &[("purpose", purpose)]));
         to.push(reading(Gauge::OutboxAge, late, &[("purpose", purpose)]));
     }
-    let mut letters: BTreeMap<(Arc<str>, Arc<str>, &str), (u64, f64)> = BTreeMap::new();
+    let mut letters = BTreeMap::<_, (u64, f64)>::new();
     for row in &gauges.letters {
         let (channel, ty) = view.metrics.label(&row.channel, &row.ty);
-        let sum = letters.entry((channel, ty, &row.state)).or_default();
+        let sum = letters.entry((channel, ty, row.state.as_str())).or_default();
         *sum = (sum.0 + row.count, sum.1.max(age(row.oldest, now)));
     }
     for ((channel, ty, state), (count, oldest)) in letters {

@@ -39,6 +39,7 @@ async fn schemathesis_finds_nothing_that_the_document_does_not_say() {
     let output = tokio::task::spawn_blocking(run).await.expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("test cases:") || said.contains("Test cases:"), "{said}");
     house.worker.signal("KILL");
     house.shop.close().await;
 }
