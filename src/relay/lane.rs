@@ -1,17 +1,18 @@
 //! One destination: a bounded queue in memory, the outbox behind it, and a breaker of its own.
 
 mod breaker;
+mod outcome;
 mod paging;
 
 use super::{Relay, rows::Rows};
 use crate::{
     clock,
     fault::{self, Point},
-    message::wire,
-    store::{DeadLetter, Destination, LetterKey, LetterState, Reason},
+    store::Destination,
     transport::{PublishError, Published, Sending},
 };
 use breaker::{Breaker, backoff};
+use outcome::{letter, measure};
 use paging::page_in;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -352,15 +353,6 @@ async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Br
     breaker.judge(failed.first().map(|(_, error)| error), &lane.destination)
 }
 
-fn measure(relay: &Relay, to: &Destination, answers: &[Result<Published, PublishError>], took: Duration) {
-    let failed: Vec<&str> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(PublishError::word).collect();
-    let name: std::borrow::Cow<'_, str> = match to {
-        Destination::Channel(name) | Destination::Subscription(name) => (&**name).into(),
-        Destination::Dead(name) => format!("{name}.dead").into(),
-    };
-    relay.0.settings.metrics.published(&name, answers.len() - failed.len(), &failed, took);
-}
-
 /// Notes the refusal on the row, or buries it if the destination will never take it. `true`: it is buried.
 async fn refused(relay: &Relay, lane: &Lane, sending: &Sending, error: &PublishError) -> bool {
     let row = &sending.row;
@@ -381,32 +373,4 @@ async fn refused(relay: &Relay, lane: &Lane, sending: &Sending, error: &PublishE
         let _ = relay.0.store.note(row.seq, tries, &text).await;
     }
     false
-}
-
-fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {
-    let (row, now) = (&sending.row, clock::now());
-    let envelope = &row.envelope;
-    DeadLetter {
-        key: LetterKey {
-            consumer: row.destination.to_string(),
-            source: envelope.source.clone(),
-            id: envelope.id.clone(),
-            attempt: envelope.hop.attempt,
-            payload_hash: envelope.payload_hash(),
-        },
-        state: LetterState::Dead,
-        channel: row.destination.to_string(),
-        subscription: row.destination.to_string(),
-        ty: envelope.ty.clone(),
-        version: envelope.version,
-        reason: Reason::Unpublishable.word().into(),
-        error: error.into(),
-        attributes: wire::attributes_json(envelope),
-        payload: envelope.data.to_vec(),
-        count: 1,
-        first_at: now,
-        last_at: now,
-        worker: relay.0.settings.worker,
-        build: relay.0.settings.build.clone(),
-    }
 }

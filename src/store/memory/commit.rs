@@ -74,7 +74,10 @@ impl State {
     pub(super) fn accept(&mut self, owner: Option<Uuid>, asked: &Asked<'_>, now: DateTime<Utc>) -> Accepted {
         if let Some(AskedKey { consumer, key, hash, source, id }) = asked.operation {
             let at: (Arc<str>, String) = (consumer.into(), key.to_owned());
-            if let Some(known) = self.operations.get(&at).filter(|known| !self.gave_up(&known.holder)) {
+            if let Some(known) = self.operations.get(&at).filter(|known| {
+                // What asks again, because the answer was lost, is let in again.
+                !self.gave_up(&known.holder) && (known.holder.id.as_str(), known.holder.source.as_str()) != (id, source)
+            }) {
                 let id = known.holder.id.clone();
                 return if known.hash == *hash { Accepted::Known(id) } else { Accepted::Conflict(id) };
             }

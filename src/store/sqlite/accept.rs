@@ -31,13 +31,16 @@ pub(super) async fn accept(
 
 async fn take(on: &mut SqliteConnection, wanted: &AskedKey<'_>, now: DateTime<Utc>) -> sqlx::Result<Accepted> {
     let held = sqlx::query(
-        "select o.hash, o.id, coalesce(i.fate in ('dead', 'expired'), false) from operation o
+        "select o.hash, o.id, o.source, coalesce(i.fate in ('dead', 'expired'), false) from operation o
          left join inbox i on i.key_time = o.key_time and i.consumer = o.consumer and i.source = o.source and i.id = o.id
          where o.consumer = ? and o.key = ?",
     );
     if let Some(row) = held.bind(wanted.consumer).bind(wanted.key).fetch_optional(&mut *on).await? {
-        let (hash, id, gave_up): (Vec<u8>, String, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if !gave_up {
+        let (hash, id, source): (Vec<u8>, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let gave_up: bool = row.try_get(3)?;
+        // It asks again, because the answer was lost.
+        let is_own = id == wanted.id && source == wanted.source;
+        if !gave_up && !is_own {
             return Ok(if hash == wanted.hash { Accepted::Known(id) } else { Accepted::Conflict(id) });
         }
     }
