@@ -11,6 +11,9 @@ mod send;
 mod setup;
 mod topology;
 
+#[cfg(feature = "http")]
+pub(crate) use explain::{document, four_words};
+
 use crate::{
     Client, Handlers,
     config::{Config, Overrides, Sources},

@@ -92,6 +92,12 @@ impl Client {
         Ok(Self { store, router, endpoints: Arc::new(topology.endpoints(config)), direct: None })
     }
 
+    /// Over the store and the routes of a worker of this process.
+    #[cfg(feature = "http")]
+    pub(crate) fn over(store: Arc<dyn Store>, router: Arc<Router>) -> Self {
+        Self { store, router, endpoints: Arc::default(), direct: None }
+    }
+
     /// Publishes what it sends by itself, straight after it is durable, so that no worker of this service need be running. What
     /// cannot be published now is left to one. Where the outbox row is the message itself nothing changes.
     #[must_use]

@@ -11,7 +11,8 @@ pub(crate) use batch::{Absence, Backoff};
 use crate::{
     pipeline::Weight,
     relay::Relay,
-    store::{Finished, OpenTx, Store},
+    store::{Fate, Finished, OpenTx, Store},
+    telemetry::metrics::{Beats, Cause, Ended, Metrics},
     transport::Delivery,
 };
 use std::{
@@ -150,6 +151,7 @@ impl Counters {
 pub(crate) struct Committer {
     queue: mpsc::Sender<Ticket>,
     hashes: RandomState,
+    metrics: Arc<Metrics>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) absence: Arc<Absence>,
 }
@@ -163,13 +165,22 @@ impl Committer {
         worker: Uuid,
         limits: Limits,
         give_up: CancellationToken,
+        (metrics, beats): (Arc<Metrics>, &Arc<Beats>),
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (queue, tickets) = mpsc::channel(limits.finished);
         let (counters, absence) = (Arc::<Counters>::default(), Arc::<Absence>::default());
-        let shared =
-            batch::Shared { store, relay, worker, counters: counters.clone(), give_up, absence: absence.clone() };
+        let shared = batch::Shared {
+            store,
+            relay,
+            worker,
+            counters: counters.clone(),
+            metrics: metrics.clone(),
+            beat: beats.begin("commit".into()),
+            give_up,
+            absence: absence.clone(),
+        };
         let run = Run { shared: Arc::new(shared), limits, tickets, waiting: Vec::new() };
-        (Self { queue, hashes: RandomState::new(), counters, absence }, tokio::spawn(run.run()))
+        (Self { queue, hashes: RandomState::new(), metrics, counters, absence }, tokio::spawn(run.run()))
     }
 
     /// Hands everything over, and waits only for a place in the queue.
@@ -184,6 +195,7 @@ impl Committer {
         if finished.is_empty() && open.is_none() {
             delivery.ack(Committed { _minted_here: () }); // nothing to make durable
             self.counters.count([(finished.fate.word(), 1)]);
+            measure(&self.metrics, &finished, None);
             return then(Settled::Duplicate);
         }
         let (envelope, effects) = (&finished.envelope, &finished.effects);
@@ -201,6 +213,25 @@ impl Committer {
         let then = Box::new(|settled| drop(answer.send(settled))); // who asked may be gone; the fate stands
         self.hand_over(finished, delivery, weight, None, then).await;
         settled.await.unwrap_or(Settled::Dropped)
+    }
+}
+
+/// Counts the fate of a message. `cause`: the store knew it, so it is a duplicate whatever it was before.
+fn measure(metrics: &Metrics, finished: &Finished, cause: Option<Cause>) {
+    let (subscription, ty) = (&*finished.subscription, &*finished.envelope.ty);
+    let fate = if cause.is_some() { Fate::Duplicate.word() } else { finished.fate.word() };
+    let cause = cause.or_else(|| {
+        let known = finished.fate == Fate::Duplicate;
+        known.then_some(if finished.duration.is_zero() { Cause::Inbox } else { Cause::Handler })
+    });
+    let attempt = finished.attempt.as_ref().filter(|_| fate != Fate::Duplicate.word());
+    let reason = match finished.fate {
+        Fate::Dead(reason) if cause.is_none() => Some(reason.word()),
+        _ => None,
+    };
+    metrics.ended(Ended { subscription, ty, fate, reason, attempt: attempt.map(|attempt| attempt.kind.word()) });
+    if let Some(cause) = cause {
+        metrics.duplicate(subscription, ty, cause);
     }
 }
 

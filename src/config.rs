@@ -7,6 +7,7 @@ mod address;
 mod check;
 mod environment;
 mod explain;
+mod http;
 mod layer;
 mod name;
 mod routing;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use address::{AddressError, BrokerUrl, ManagementUrl, StoreUrl};
 pub use check::{Gravity, Problem};
 pub use explain::{ConfigError, Finding, Place};
+pub use http::{HttpConfig, Role, TokenConfig};
 pub use name::{ChannelName, Name, NameError};
 pub use routing::RouteError;
 pub use secret::{Hidden, Secret};
@@ -52,6 +54,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// The budgets of one process.
     pub worker: WorkerConfig,
+    /// The HTTP door.
+    pub http: HttpConfig,
     /// The brokers by name.
     pub transport: BTreeMap<Name, TransportConfig>,
     /// The channels that differ from the defaults; [`Config::channel`] knows the others too.
@@ -68,6 +72,7 @@ impl Default for Config {
             replyto_allowed: Vec::new(),
             store: StoreConfig::default(),
             worker: WorkerConfig::default(),
+            http: HttpConfig::default(),
             transport: BTreeMap::from([(Name::fixed("default"), TransportConfig::default())]),
             channel: BTreeMap::new(),
             handlers: BTreeMap::new(),

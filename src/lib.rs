@@ -37,6 +37,8 @@ pub mod context;
 mod dead_letter;
 pub mod fault;
 pub mod handler;
+#[cfg(feature = "http")]
+mod http;
 mod lanes;
 pub mod message;
 mod pipeline;

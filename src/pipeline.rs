@@ -12,12 +12,16 @@ mod conclude;
 mod decode;
 mod gate;
 mod handle;
+mod reception;
 mod room;
 mod walk;
 
 pub(crate) use claims::Claims;
+#[cfg(feature = "http")]
+pub(crate) use decode::operation_hash;
 pub(crate) use gate::Gate;
 pub use gate::HandlerStatus;
+pub(crate) use reception::Reception;
 pub(crate) use room::{InFlight, Weight};
 
 use crate::{
@@ -31,7 +35,10 @@ use crate::{
     message::KeyTime,
     route::Router,
     store::{Fate, Finished, InboxKey, Store},
-    telemetry,
+    telemetry::{
+        self,
+        metrics::{Beat, Beats, Metrics},
+    },
     transport::{Consumer, Delivery, Subscription, Transport, TransportError},
 };
 use chrono::{DateTime, Utc};
@@ -56,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) committer: Committer,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) beats: Arc<Beats>,
     pub(crate) router: Arc<Router>,
     pub(crate) payload_limit: usize,
     pub(crate) inbox_retention: Duration,
@@ -118,6 +127,8 @@ pub(crate) struct Pipeline {
     /// Messages that wait in front of a gate.
     pub(crate) outside: AtomicUsize,
     pub(crate) room: Arc<InFlight>,
+    /// How it stands with the broker, and how old what it delivers is.
+    pub(crate) reception: Arc<Reception>,
     /// What was received and has no fate yet: running, waiting, or with the committer.
     pub(crate) walks: TaskTracker,
 }
@@ -170,6 +181,7 @@ impl Pipeline {
     /// Receives until `stop`, then hands back what nobody began and waits for what runs. A lost subscription is taken up again.
     pub(crate) async fn consume(self: Arc<Self>) {
         let mut pause = Duration::from_millis(100);
+        let beat = self.shared.beats.begin(format!("receive:{}", self.subscription.name));
         while !self.shared.stop.is_cancelled() {
             let subscribed = tokio::select! {
                 biased;
@@ -179,12 +191,13 @@ impl Pipeline {
             let error = match subscribed {
                 Ok(mut consumer) => {
                     pause = Duration::from_millis(100);
+                    let _listening = self.reception.listens();
                     // The store is away: before the broker takes back what is held, and breaks the channel, it is given back.
                     let absence = &self.shared.committer.absence;
                     let received = tokio::select! {
                         biased;
                         () = absence.longer_than(self.shared.ack_timeout / 2) => None,
-                        received = self.receive(&mut *consumer) => Some(received),
+                        received = self.receive(&mut *consumer, &beat) => Some(received),
                     };
                     let Some(received) = received else {
                         let subscription = &self.subscription.name;
@@ -210,7 +223,7 @@ impl Pipeline {
     }
 
     /// receive → decode, in order of receipt; then each message goes its own way.
-    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer) -> Result<(), TransportError> {
+    async fn receive(self: &Arc<Self>, from: &mut dyn Consumer, beat: &Beat) -> Result<(), TransportError> {
         let stop = &self.shared.stop;
         loop {
             let batch = tokio::select! {
@@ -219,12 +232,16 @@ impl Pipeline {
                 batch = async { from.receive(self.room.wait().await).await } => batch?,
             };
             fault::at(Point::Received).await;
+            self.shared.metrics.consumed(&self.subscription.name, batch.len());
             // What must be looked up is looked up together.
             let asks = batch.iter().any(|d| d.suspect) || self.runners.values().any(|runner| runner.always_dedup);
             let abreast = if asks { batch.len() } else { ABREAST };
             let mut batch = batch.into_iter();
             while batch.len() > 0 {
-                let mut arrivals: Vec<Arrival> = batch.by_ref().take(abreast).map(|d| self.decode(d)).collect();
+                let mut arrivals: Vec<Arrival> = {
+                    let _busy = beat.busy();
+                    batch.by_ref().take(abreast).map(|d| self.decode(d)).collect()
+                };
                 if !self.look_up(&mut arrivals).await {
                     return Ok(()); // stopped while the store was away: all of these are handed back
                 }

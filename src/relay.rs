@@ -12,6 +12,7 @@ mod tests;
 use crate::{
     route::Router,
     store::{Destination, OutboxRow, Store},
+    telemetry::metrics::{Beats, Metrics},
     transport::{Sending, Transport},
 };
 use chrono::{DateTime, Utc};
@@ -42,12 +43,24 @@ pub(crate) struct Settings {
     pub(crate) lost_after: Duration,
     /// Who hears now what nobody heard when it was sent.
     pub(crate) router: Arc<Router>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) beats: Arc<Beats>,
 }
 
 impl Settings {
     pub(crate) fn new(worker: Uuid, build: String) -> Self {
         let (sweep, lost_after) = (Duration::from_millis(500), Duration::from_secs(10));
-        Self { worker, build, rows: 4_096, batch: 1_024, sweep, lost_after, router: Arc::default() }
+        Self {
+            worker,
+            build,
+            rows: 4_096,
+            batch: 1_024,
+            sweep,
+            lost_after,
+            router: Arc::default(),
+            metrics: Arc::default(),
+            beats: Beats::new(|| Duration::ZERO),
+        }
     }
 }
 

@@ -111,6 +111,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes outbox rows outside a handler (`Client`, `send`). `owner` publishes them; without one a sweep takes them.
     async fn enqueue(&self, owner: Option<Uuid>, rows: &[OutboxRow]) -> StoreResult<()>;
 
+    /// As [`enqueue`](Self::enqueue), and in the same transaction takes the business keys of these messages for them: who comes
+    /// later with a key finds who holds it. By position; only rows of what is [`Accepted::New`] are written. A key whose
+    /// holder will never be done is taken over, as in [`commit`](Self::commit).
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>>;
+
     /// As [`enqueue`](Self::enqueue) without an owner, in a transaction of the caller's: Postgres only.
     async fn enqueue_in(&self, connection: &mut sqlx::PgConnection, rows: &[OutboxRow]) -> StoreResult<()> {
         let _ = (connection, rows);
@@ -188,6 +193,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Rows by table, for health and for people.
     async fn counts(&self) -> StoreResult<Counts>;
+
+    /// What waits in the tables and since when, for metrics. Who asks rests for longer
+    /// than the answer took.
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges>;
+
+    /// What comes again and when, the next first, from both the outbox and what brokers keep.
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>>;
 
     // ---- housekeeping
 

@@ -2,6 +2,9 @@
 //!
 //! May be called from anywhere and calls nothing: it takes words, not types.
 
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "part of it is read by the HTTP door alone"))]
+pub(crate) mod metrics;
+
 use tracing::{Span, debug, info, info_span, warn};
 
 /// One attempt at one message.

@@ -56,6 +56,18 @@ pub enum PublishError {
     Permanent(String),
 }
 
+impl PublishError {
+    /// The word in metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "unknown",
+            Self::Unroutable(_) => "unroutable",
+            Self::Refused(_) => "refused",
+            Self::Permanent(_) => "permanent",
+        }
+    }
+}
+
 /// A row on its way into a broker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sending {

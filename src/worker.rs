@@ -1,17 +1,21 @@
 //! Polling Consumer's owner: one worker process, from its start with every check to its ordered end.
 
+mod gather;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod losses;
 mod open;
 mod replay;
 mod upkeep;
+#[cfg_attr(not(feature = "http"), expect(dead_code, reason = "part of it is shown by the HTTP door alone"))]
+mod view;
 
 pub use crate::pipeline::HandlerStatus;
 pub(crate) use losses::LOST;
 pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
 pub(crate) use replay::Replay;
+pub(crate) use view::View;
 
 use crate::{
     Handlers, clock,
@@ -22,8 +26,9 @@ use crate::{
     pipeline::{Claims, Gate, InFlight, Pipeline, Policy, Runner, Shared},
     relay::{Relay, Settings},
     store::{Retention, Store, WorkerRecord},
+    telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers},
     topology::{Planned, Topology},
-    transport::{Room, Subscription, Transport},
+    transport::{Channel, Room, Subscription, Transport},
 };
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
@@ -53,6 +58,16 @@ pub struct Worker {
     handlers: Handlers,
     only_channels: Vec<String>,
     patience: Duration,
+    readers: Option<Read>,
+}
+
+/// Who reads what is measured.
+struct Read(Readers);
+
+impl std::fmt::Debug for Read {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Readers")
+    }
 }
 
 /// A worker at work. Dropped without [`shutdown`](Running::shutdown) it goes on until its runtime ends.
@@ -71,6 +86,9 @@ pub struct Running {
     give_up: CancellationToken,
     upkeep: TaskTracker,
     losses: Arc<Losses>,
+    view: Arc<View>,
+    #[cfg(feature = "http")]
+    door: Option<crate::http::Door>,
 }
 
 impl std::fmt::Debug for Running {
@@ -82,7 +100,7 @@ impl std::fmt::Debug for Running {
 impl Worker {
     /// A worker of these handlers.
     pub fn new(config: Config, handlers: Handlers) -> Self {
-        Self { config, handlers, only_channels: Vec::new(), patience: Duration::ZERO }
+        Self { config, handlers, only_channels: Vec::new(), patience: Duration::ZERO, readers: None }
     }
 
     /// Works these channels only.
@@ -97,12 +115,22 @@ impl Worker {
         self
     }
 
+    /// Who reads what is measured: a pull, a push, or both. Called once, at the start.
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "the HTTP door reads"))]
+    pub(crate) fn read_by(mut self, readers: Readers) -> Self {
+        self.readers = Some(Read(match self.readers.take() {
+            None => readers,
+            Some(Read(before)) => Box::new(|builder| readers(before(builder))),
+        }));
+        self
+    }
+
     /// Checks everything and begins to work. All refusals of the set-up at once.
     ///
     /// # Errors
     /// Config, handlers, store or transport cannot keep the promises; each line says what to do.
     pub async fn start(self, store: Arc<dyn Store>, transport: Arc<dyn Transport>) -> anyhow::Result<Running> {
-        let Self { config, handlers, only_channels, patience } = self;
+        let Self { config, handlers, only_channels, patience, readers } = self;
         let contract = handlers.contract();
         let mut topology = plan(&handlers, &config)?;
         narrow(&mut topology, &only_channels)?;
@@ -136,7 +164,14 @@ impl Worker {
         let router = Arc::new(topology.router(&contract, &config, transport.promises()));
         let (relay_stop, give_up, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let settings = Settings { router: router.clone(), ..Settings::new(id, BUILD.into()) };
+        let metrics = Arc::new(metrics(&config, transport.kind(), &subscriptions, &endpoints.channels, readers));
+        let beats = beats();
+        let settings = Settings {
+            router: router.clone(),
+            metrics: metrics.clone(),
+            beats: beats.clone(),
+            ..Settings::new(id, BUILD.into())
+        };
         let relay = Relay::start(store.clone(), transport.clone(), settings, relay_stop.clone());
         let limits = Limits {
             commits: config.worker.commits,
@@ -145,13 +180,17 @@ impl Worker {
             finished: config.worker.finished,
             ..Limits::default()
         };
-        let (committer, committing) = Committer::start(store.clone(), relay.clone(), id, limits, give_up.clone());
+        let measured = (metrics.clone(), &beats);
+        let (committer, committing) =
+            Committer::start(store.clone(), relay.clone(), id, limits, give_up.clone(), measured);
         let shared = Arc::new(Shared {
             worker: id,
             build: BUILD.into(),
             store: store.clone(),
             transport: transport.clone(),
             committer,
+            metrics: metrics.clone(),
+            beats: beats.clone(),
             router,
             payload_limit: config.worker.payload_limit,
             inbox_retention: config.store.retention.inbox,
@@ -162,9 +201,10 @@ impl Worker {
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
         });
-        let (consumers, mut doors) = (TaskTracker::new(), Vec::new());
+        let (consumers, mut doors, mut watched) = (TaskTracker::new(), Vec::new(), Vec::new());
         for planned in topology.subscriptions {
             let pipeline = Arc::new(pipeline(&config, &registry, &first_seen, planned, shared.clone())?);
+            watched.push(view::Watched::of(&pipeline));
             doors.extend(pipeline.runners.values().map(|r| (pipeline.subscription.name.clone(), r.gate.clone())));
             consumers.spawn(pipeline.clone().collect());
             consumers.spawn(pipeline.consume());
@@ -172,6 +212,23 @@ impl Worker {
         let upkeep = TaskTracker::new();
         let losses = Arc::new(Losses::new(store.clone(), transport.clone(), id));
         upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), relay_stop.clone()));
+        let view = Arc::new(View {
+            store: store.clone(),
+            transport: transport.clone(),
+            system: transport.kind(),
+            subscriptions: watched,
+            doors: doors.clone(),
+            metrics: metrics.clone(),
+            worker: id,
+            relay: relay.clone(),
+            router: shared.router.clone(),
+            beats,
+            absence: shared.committer.absence.clone(),
+            stop: shared.stop.clone(),
+            latest: Default::default(),
+        });
+        view.clone().watch();
+        upkeep.spawn(gather::run(view.clone(), relay_stop.clone()));
         info!(worker = %id, store = store.kind(), transport = transport.kind(), subscriptions = subscriptions.len(), "at work");
         Ok(Running {
             id,
@@ -188,6 +245,9 @@ impl Worker {
             give_up,
             upkeep,
             losses,
+            view,
+            #[cfg(feature = "http")]
+            door: None,
         })
     }
 }
@@ -206,6 +266,22 @@ impl Running {
     /// How the handlers stand: storms, breakers, and what waits because of them. A snapshot, for metrics and health checks.
     pub fn handlers(&self) -> Vec<HandlerStatus> {
         self.doors.iter().map(|(subscription, gate)| gate.status(subscription)).collect()
+    }
+
+    /// Lets requests in through this door, and closes it in the order of the end.
+    #[cfg(feature = "http")]
+    pub(crate) fn behind(mut self, door: Option<crate::http::Door>) -> Self {
+        if let Some(door) = &door {
+            door.begin(&self);
+        }
+        self.door = door;
+        self
+    }
+
+    /// For those who watch it from outside.
+    #[cfg(feature = "http")]
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.view.clone()
     }
 
     /// Commits and messages committed so far: what the budget of round trips is counted by.
@@ -248,6 +324,9 @@ impl Running {
             give_up,
             upkeep,
             losses,
+            view,
+            #[cfg(feature = "http")]
+            door,
             ..
         } = self;
         shared.stop.cancel();
@@ -269,6 +348,10 @@ impl Running {
         if tokio::time::timeout(END_LIMIT, committer).await.is_err() {
             warn!("the last commits did not end in time; their messages come again");
         }
+        #[cfg(feature = "http")]
+        if let Some(door) = door {
+            door.close().await;
+        }
         relay.drain(END_LIMIT).await;
         relay_stop.cancel();
         transport.close().await;
@@ -281,8 +364,34 @@ impl Running {
             Err(_) => warn!("{MISSED}"),
         }
         let _ = tokio::time::timeout(END_LIMIT, store.close()).await;
+        // Whoever pushes waits for its network: not a task of this runtime's.
+        let ended = tokio::task::spawn_blocking(move || view.metrics.end());
+        let _ = tokio::time::timeout(END_LIMIT, ended).await;
         info!(worker = %id, "ended");
     }
+}
+
+/// All labels are known here: what the worker listens to, and where it sends.
+fn metrics(
+    config: &Config,
+    system: &'static str,
+    subscriptions: &[Subscription],
+    channels: &[Channel],
+    readers: Option<Read>,
+) -> Metrics {
+    let listens: Vec<_> =
+        subscriptions.iter().map(|s| Listens { subscription: &s.name, channel: &s.channel, types: &s.types }).collect();
+    let to_channels = channels.iter().map(|channel| channel.name.to_string());
+    let to_subscriptions = subscriptions.iter().flat_map(|s| [s.name.to_string(), format!("{}.dead", s.name)]);
+    let sends: std::collections::BTreeSet<String> = to_channels.chain(to_subscriptions).collect();
+    let identity = Identity { service: config.service.as_str(), version: BUILD, system };
+    let readers = readers.map_or_else(|| Box::new(|builder| builder) as Readers, |Read(readers)| readers);
+    Metrics::new(identity, &listens, &sends.into_iter().collect::<Vec<_>>(), readers)
+}
+
+fn beats() -> Arc<Beats> {
+    let began = clock::instant();
+    Beats::new(move || began.elapsed())
 }
 
 /// The topology of these handlers, or all refusals of a start at once.
@@ -372,6 +481,7 @@ fn pipeline(
         slots: Arc::new(Semaphore::new(channel.concurrency)),
         outside: AtomicUsize::new(0),
         room: Arc::new(InFlight::new(room)),
+        reception: Arc::default(),
         lanes: Arc::new(Lanes::default()),
         walks: TaskTracker::new(),
         subscription,

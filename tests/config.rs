@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pitcrew::config::{
-    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Hidden, Name, Ordering, Overrides, Sources, StoreUrl,
-    TransportKind,
+    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Hidden, Name, Ordering, Overrides, Role, Sources,
+    StoreUrl, TokenConfig, TransportKind,
 };
 use pitcrew::message::{Intent, wire::Prefix};
 
@@ -608,6 +608,32 @@ fn weaknesses_pass_where_guarantees_only_warn() {
     assert_eq!((refused(Guarantees::Strict), refused(Guarantees::Warn)), (2, 1));
 }
 
+#[test]
+fn a_door_that_can_be_reached_from_elsewhere_wants_tokens() {
+    let problems = |text: &str| -> Vec<String> {
+        let problems = case().file("pitcrew.toml", text).loads().check();
+        problems.iter().filter(|p| p.refuses(Guarantees::Warn)).map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        problems("http.listen = '0.0.0.0:9464'"),
+        ["[http] listen: 0.0.0.0:9464 can be reached from elsewhere, and nobody needs a token there; add \
+          [http.tokens.NAME] with sha256 and roles, or listen on 127.0.0.1"]
+    );
+    let token = format!("http.tokens.a = {{ sha256 = '{}', roles = ['read'] }}\n", "ab".repeat(32));
+    assert_eq!(problems(&(token + "http.listen = '0.0.0.0:9464'")), Vec::<String>::new());
+    assert_eq!(problems("http.listen = '[::1]:9464'"), Vec::<String>::new());
+    assert_eq!(problems("http.listen = ''"), Vec::<String>::new());
+    assert_eq!(
+        problems("http.tokens.a = { sha256 = 'secret', roles = [] }\nhttp.tls_cert = 'a.pem'\nhttp.stuck_after = '1s'"),
+        [
+            "[http.tokens.a] sha256: it is not 64 hex digits; printf %s \"$TOKEN\" | sha256sum makes it",
+            "[http.tokens.a] roles: without a role it may do nothing; list \"send\", \"read\" or \"operate\"",
+            "[http] tls_cert: a certificate and its key go together; set both, or neither",
+            "[http] stuck_after: a slow commit would look like a stuck loop; set it to at least 10s",
+        ]
+    );
+}
+
 // The reference file
 
 fn reference() -> String {
@@ -640,6 +666,11 @@ fn the_reference_file_names_every_key_with_its_default() {
     expected.handlers.insert(handler.into(), example);
     let broker = expected.transport.get_mut("default").unwrap();
     // What has no default that could be written.
+    expected.http.tls_cert = Some("/etc/ssl/door.pem".into());
+    expected.http.tls_key = Some("/etc/ssl/door.key".into());
+    let sha256 = Hidden::new("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
+    let token = TokenConfig { sha256, roles: vec![Role::Send, Role::Read] };
+    expected.http.tokens.insert(name("shop"), token);
     broker.user = Some("cars".into());
     broker.password = Some(Hidden::new("secret"));
     broker.password_file = Some("/run/secrets/broker-password".into());
@@ -853,7 +884,8 @@ mod generated {
             let (mut transport, channel, handlers) = named;
             // The defaults always bring this one.
             transport.entry(name("default")).or_default();
-            Config { service, guarantees, replyto_allowed, store, worker, transport, channel, handlers }
+            let http = pitcrew::config::HttpConfig::default();
+            Config { service, guarantees, replyto_allowed, store, worker, http, transport, channel, handlers }
         })
     }
 

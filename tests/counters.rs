@@ -33,8 +33,9 @@ use wire::Wire;
 /// A batch, at most, and what must wait before a second commit is worth it.
 const BATCH: usize = 256;
 const WORTH: usize = BATCH / 2;
-/// Statements of an idle worker in a second: two looks of the sweep, of two statements each, and half a heartbeat.
-const IDLE_STATEMENTS: f64 = 5.0;
+/// Statements of an idle worker in a second: two looks of the sweep, of two statements each, half a heartbeat, and every five seconds
+/// the four for the gauges.
+const IDLE_STATEMENTS: f64 = 6.0;
 /// With each of them the pool asks its connection twice how it is, when it is taken and when it is given back.
 const IDLE_ROUND_TRIPS: f64 = 3.0 * IDLE_STATEMENTS;
 

@@ -237,6 +237,7 @@ suite! {
     an_expired_message_gives_its_operation_key_up
     a_discarded_message_gives_its_operation_key_up
     operation_keys_of_two_consumers_are_apart
+    what_is_accepted_holds_its_key_until_it_can_never_be_done
     own_rows_are_put_and_deleted
     own_rows_are_coalesced_in_batch_order
     a_column_that_is_not_listed_is_not_touched
@@ -278,6 +279,8 @@ suite! {
     history_shows_who_did_what_when
     what_is_recorded_is_written_once_and_found_by_its_action
     counts_are_by_fate
+    gauges_tell_what_waits_and_since_when
+    what_comes_again_is_told_the_next_first
     migrating_again_changes_nothing
     housekeeping_drops_what_is_older_than_retention
     housekeeping_keeps_what_waits_for_somebody

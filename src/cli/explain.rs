@@ -10,7 +10,7 @@ use crate::{
 };
 use serde_json::json;
 use story::Story;
-pub(super) use story::four_words;
+pub(crate) use story::four_words;
 
 /// So many losses are told, the newest.
 const SHOWN: usize = 20;
@@ -47,6 +47,14 @@ impl Explain {
         }
         Ok(!story.is_unknown())
     }
+}
+
+/// The document of a message, for whoever asks over the network: what `explain --json` prints. `None`: it never arrived.
+#[cfg(feature = "http")]
+pub(crate) async fn document(store: &dyn Store, id: &str) -> crate::store::StoreResult<Option<serde_json::Value>> {
+    let history = store.history(id).await?;
+    let story = Story::of(id, &history, clock::now());
+    Ok((!story.is_unknown()).then(|| story.json(&history)))
 }
 
 /// Of an ID that never arrived nobody can say whether it was among the records that are gone; that there are some, one can.

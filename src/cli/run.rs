@@ -37,11 +37,21 @@ impl Run {
             let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
             let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
             let start = async {
+                // Before all else: who probes it shall find somebody.
+                #[cfg(feature = "http")]
+                let door = crate::http::Door::open(&config, &handlers).await?;
                 let patience = config.worker.start_timeout;
                 let opened = patiently(patience, async || open_store(&config, true).await).await?;
                 let transport = open_transport(&config)?;
                 let worker = Worker::new(config, handlers).channels(self.channels).patience(patience);
+                #[cfg(feature = "http")]
+                let worker = match &door {
+                    Some(door) => worker.read_by(door.readers()),
+                    None => worker,
+                };
                 let running = worker.start(opened.store.clone(), transport).await?;
+                #[cfg(feature = "http")]
+                let running = running.behind(door);
                 anyhow::Ok((opened, running))
             };
             let (opened, running) = tokio::select! {

@@ -1,11 +1,12 @@
 //! One batch: committed together, split where the store refuses, held while it is away, then acked and handed to the relay.
 
-use super::{Committed, Counters, Settled, Ticket, Why};
+use super::{Committed, Counters, Settled, Ticket, Why, measure};
 use crate::{
     clock,
     fault::{self, Point},
     relay::Relay,
     store::{Batch, Fate, Finished, Store, StoreError, Verdict},
+    telemetry::metrics::{Beat, Cause, Metrics, Outcome},
 };
 use std::{
     collections::BTreeMap,
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     pub(super) relay: Relay,
     pub(super) worker: Uuid,
     pub(super) counters: Arc<Counters>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) beat: Beat,
     pub(super) give_up: CancellationToken,
     pub(super) absence: Arc<Absence>,
 }
@@ -31,6 +34,7 @@ type Answer = Option<Result<Verdict, String>>;
 
 impl Shared {
     pub(super) async fn commit(&self, batch: Vec<Ticket>) {
+        let _busy = self.beat.busy();
         // Those with a transaction of their own commit there, the rest together.
         let (solo, group): (Vec<_>, Vec<_>) = if batch.iter().all(|ticket| ticket.open.is_none()) {
             (Vec::new(), batch)
@@ -66,6 +70,7 @@ impl Shared {
                 Some(Ok(Verdict::Stored)) => {
                     delivery.ack(Committed { _minted_here: () });
                     *fates.entry(message.fate.word()).or_default() += 1;
+                    measure(&self.metrics, &message, None);
                     left.extend(message.row);
                     rows.extend(message.effects.outbox);
                     freed.push(weight);
@@ -74,6 +79,7 @@ impl Shared {
                 Some(Ok(Verdict::Duplicate)) => {
                     delivery.ack(Committed { _minted_here: () });
                     *fates.entry(Fate::Duplicate.word()).or_default() += 1;
+                    measure(&self.metrics, &message, Some(Cause::Commit));
                     self.relay.forget(message.row);
                     Settled::Duplicate
                 }
@@ -111,6 +117,7 @@ impl Shared {
                 Err(why) if part.len() == 1 => answers.push(Some(Err(why))),
                 Err(_) => {
                     self.counters.splits.fetch_add(1, Relaxed);
+                    self.metrics.split();
                     let (left, right) = part.split_at(part.len() / 2);
                     todo.extend([right, left]);
                 }
@@ -128,7 +135,11 @@ impl Shared {
             let confirmed = self.relay.confirmed();
             let batch = Batch { worker: self.worker, messages: part, confirmed: &confirmed };
             self.counters.commits.fetch_add(1, Relaxed);
-            let error = match self.store.commit(&batch).await {
+            let began = clock::instant();
+            let answer = self.store.commit(&batch).await;
+            self.beat.moves();
+            self.metrics.committed(part.len(), began.elapsed(), outcome(answer.as_ref().err()));
+            let error = match answer {
                 Ok(verdicts) => {
                     backoff.is_over();
                     self.relay.deleted(&confirmed);
@@ -142,7 +153,9 @@ impl Shared {
                 StoreError::Busy(_) => backoff.busy().await,
                 StoreError::Away(_) | StoreError::Unfit(_) => {
                     *in_doubt = true;
-                    if !backoff.away(&error, &self.give_up).await {
+                    let waits = backoff.away(&error, &self.give_up).await;
+                    self.beat.moves(); // a store that is away keeps nobody from moving
+                    if !waits {
                         return Ok(None);
                     }
                 }
@@ -155,11 +168,15 @@ impl Shared {
         let Some(open) = open else { return };
         fault::at(Point::BeforeCommit).await;
         self.counters.commits.fetch_add(1, Relaxed);
-        let settled = match self.store.commit_open(open, self.worker, &finished).await {
+        let began = clock::instant();
+        let answer = self.store.commit_open(open, self.worker, &finished).await;
+        self.metrics.committed(1, began.elapsed(), outcome(answer.as_ref().err()));
+        let settled = match answer {
             Ok(Verdict::Stored) => {
                 fault::at(Point::AfterCommit).await;
                 delivery.ack(Committed { _minted_here: () });
                 self.counters.count([(finished.fate.word(), 1)]);
+                measure(&self.metrics, &finished, None);
                 fault::at(Point::AfterAck).await;
                 self.relay.forget(finished.row);
                 self.relay.take(finished.effects.outbox);
@@ -168,6 +185,7 @@ impl Shared {
             Ok(Verdict::Duplicate) => {
                 delivery.ack(Committed { _minted_here: () });
                 self.counters.count([(Fate::Duplicate.word(), 1)]);
+                measure(&self.metrics, &finished, Some(Cause::Commit));
                 self.relay.forget(finished.row);
                 Settled::Duplicate
             }
@@ -184,6 +202,15 @@ impl Shared {
             Err(error) => Settled::back(Why::Refused(error.to_string()), delivery, weight),
         };
         then(settled);
+    }
+}
+
+fn outcome(error: Option<&StoreError>) -> Outcome {
+    match error {
+        None => Outcome::Stored,
+        Some(StoreError::Refused(_)) => Outcome::Refused,
+        Some(StoreError::Busy(_)) => Outcome::Busy,
+        Some(StoreError::Away(_) | StoreError::Unfit(_)) => Outcome::Away,
     }
 }
 
@@ -213,6 +240,10 @@ impl Absence {
             };
             tokio::select! { () = over => return, _ = since.changed() => {} }
         }
+    }
+
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.borrow().is_some()
     }
 
     pub(crate) async fn is_over(&self) {

@@ -63,6 +63,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     for (name, transport) in &config.transport {
         found.0.extend(transport.check(name.as_str()));
     }
+    found.0.extend(super::http::problems(&config.http));
     channels(config, &mut found);
     handlers(config, &mut found);
     found.0.extend(routing::twice(config).into_iter().map(|twice| Problem {

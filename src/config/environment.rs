@@ -12,7 +12,7 @@ use super::settings::RUNTIME_KEYS;
 const PREFIX: &str = "PITCREW_";
 
 /// Variables of the same prefix that are read elsewhere and are no settings: by the command line, docker-compose.yml, the tests.
-const ELSEWHERE: [&str; 14] = [
+const ELSEWHERE: [&str; 15] = [
     "PROFILE",
     "CONFIG",
     "LOG", //
@@ -27,6 +27,7 @@ const ELSEWHERE: [&str; 14] = [
     "ALL",
     "ONLY",
     "REQUIRE",
+    "SCREENSHOT",
 ];
 
 /// A layer for each variable, in the order of their names; `layers` are the files, whose names a variable may mean.

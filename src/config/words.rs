@@ -43,6 +43,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 words! {
     /// What a weak set-up does to a start.
     Guarantees, "\"strict\" or \"warn\"" {

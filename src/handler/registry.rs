@@ -91,7 +91,7 @@ pub(crate) struct External {
 }
 
 /// Whether a handler of this build would read the payload.
-type Check = fn(&Envelope) -> Result<(), DecodeError>;
+pub(crate) type Check = fn(&Envelope) -> Result<(), DecodeError>;
 
 #[derive(Clone, Copy)]
 struct Emitted {
@@ -247,6 +247,13 @@ impl Handlers {
         let handled = self.entries.iter().find(|e| e.ty == envelope.ty).map(|e| e.check);
         let check = handled.or_else(|| self.emits.get(envelope.ty.as_str()).map(|e| e.check));
         check.map_or(Ok(()), |check| check(envelope))
+    }
+
+    /// For each type, whether a handler of this build would read the payload.
+    #[cfg(feature = "http")]
+    pub(crate) fn checks(&self) -> BTreeMap<&'static str, Check> {
+        let emitted = self.emits.iter().map(|(ty, e)| (*ty, e.check));
+        emitted.chain(self.entries.iter().map(|e| (e.ty, e.check))).collect()
     }
 
     /// What the list says, without building anything.

@@ -18,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 impl Pipeline {
     pub(super) fn decode(&self, delivery: Delivery) -> Arrival {
         let weight = self.room.take(delivery.weight());
+        let received = delivery.received;
         let work = match &delivery.content {
             Content::Parsed(envelope) => self.recognise(envelope.clone(), &delivery),
             // One that is only too large is refused under its own ID, so that it can be found and, with more room, replayed.
@@ -29,6 +30,9 @@ impl Pipeline {
                 Err(error) => Err(Box::new(self.undecodable(raw, Reason::Undecodable, error.to_string()))),
             },
         };
+        if let Ok(Work { envelope, .. }) = &work {
+            self.reception.sees(envelope, received);
+        }
         Arrival { delivery, weight, work }
     }
 
@@ -185,7 +189,7 @@ pub(super) fn printable(text: &str) -> String {
 }
 
 /// What makes two messages the same operation: canonical payload (sorted keys, no white space), type and version.
-fn operation_hash(envelope: &Envelope) -> [u8; 32] {
+pub(crate) fn operation_hash(envelope: &Envelope) -> [u8; 32] {
     let canonical = match serde_json::from_slice::<Value>(&envelope.data) {
         Ok(value) => {
             let mut text = String::with_capacity(envelope.data.len());

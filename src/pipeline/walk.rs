@@ -5,6 +5,7 @@ use crate::{
     committer::{Settled, Then, Why},
     fault::{self, Point},
     lanes::{Place, Turn},
+    store::AttemptKind,
     transport::Delivery,
 };
 use std::sync::Arc;
@@ -68,10 +69,16 @@ impl Pipeline {
         let span = self.span(work);
         let Some(handled) = self.handle(work).instrument(span).await else {
             drop(pass);
+            let Work { envelope, .. } = work;
+            let interrupted = AttemptKind::Interrupted.word();
+            self.shared.metrics.attempt(&self.subscription.name, &envelope.ty, interrupted);
             warn!(id = %work.envelope.id, "a handler outlived the drain timeout and was dropped; its message comes again");
             return Box::pin(self.unclaim_run(work)).await;
         };
+        let took = handled.duration;
         let (finished, open) = self.conclude(work, handled);
+        let error = finished.attempt.as_ref().map(|attempt| attempt.kind.word());
+        self.shared.metrics.processed(&self.subscription.name, &work.envelope.ty, took, error);
         // Before the next one is let in: it may have to wait because this one failed.
         work.runner.gate.learn(&finished);
         // The slot is free; the commit has a budget of its own.

@@ -1,17 +1,18 @@
 //! One destination: a bounded queue in memory, the outbox behind it, and a breaker of its own.
 
 mod breaker;
+mod outcome;
 mod paging;
 
 use super::{Relay, rows::Rows};
 use crate::{
     clock,
     fault::{self, Point},
-    message::wire,
-    store::{DeadLetter, Destination, LetterKey, LetterState, Reason},
+    store::Destination,
     transport::{PublishError, Published, Sending},
 };
 use breaker::{Breaker, backoff};
+use outcome::{letter, measure};
 use paging::page_in;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -271,6 +272,7 @@ impl Lane {
 /// The life of one destination.
 pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
     let mut breaker = Breaker::default();
+    let beat = relay.0.settings.beats.begin(format!("publish:{}", lane.destination));
     loop {
         lane.try_unheard();
         let has_more = {
@@ -300,7 +302,10 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
             }
         } else {
             let publish = publish(&relay, &lane, &batch, &mut breaker);
-            let pause = tokio::select! { biased; () = stopped => return, pause = publish => pause };
+            let pause = {
+                let _busy = beat.busy();
+                tokio::select! { biased; () = stopped => return, pause = publish => pause }
+            };
             if !pause.is_zero() {
                 tokio::select! { biased; () = relay.0.stop.cancelled() => return, () = tokio::time::sleep(pause) => {} }
             }
@@ -311,7 +316,9 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
 /// Publishes the head of the queue. The answer: how long to leave this destination alone.
 async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Breaker) -> Duration {
     fault::at(Point::BeforePublish).await;
+    let began = clock::instant();
     let answers = relay.0.transport.publish(&lane.destination, batch).await;
+    measure(relay, &lane.destination, &answers, began.elapsed());
     fault::at(Point::AfterPublish).await;
     let (mut confirmed, mut kept) = (Rows::default(), Rows::default());
     let (mut aside, mut failed) = (Vec::new(), Vec::new());
@@ -366,32 +373,4 @@ async fn refused(relay: &Relay, lane: &Lane, sending: &Sending, error: &PublishE
         let _ = relay.0.store.note(row.seq, tries, &text).await;
     }
     false
-}
-
-fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {
-    let (row, now) = (&sending.row, clock::now());
-    let envelope = &row.envelope;
-    DeadLetter {
-        key: LetterKey {
-            consumer: row.destination.to_string(),
-            source: envelope.source.clone(),
-            id: envelope.id.clone(),
-            attempt: envelope.hop.attempt,
-            payload_hash: envelope.payload_hash(),
-        },
-        state: LetterState::Dead,
-        channel: row.destination.to_string(),
-        subscription: row.destination.to_string(),
-        ty: envelope.ty.clone(),
-        version: envelope.version,
-        reason: Reason::Unpublishable.word().into(),
-        error: error.into(),
-        attributes: wire::attributes_json(envelope),
-        payload: envelope.data.to_vec(),
-        count: 1,
-        first_at: now,
-        last_at: now,
-        worker: relay.0.settings.worker,
-        build: relay.0.settings.build.clone(),
-    }
 }

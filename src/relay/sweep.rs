@@ -16,9 +16,15 @@ const PAGE: usize = 512;
 /// Looks every tick, and at the moment when a row of this process comes due.
 pub(super) async fn run(relay: Relay) {
     let mut idle = Idle { since: clock::instant(), taken_along: 0 };
+    let beat = relay.0.settings.beats.begin("relay".into());
     loop {
-        let taken = once(&relay).await;
-        delete_confirmed(&relay, &mut idle).await;
+        let taken = {
+            let _busy = beat.busy();
+            let taken = once(&relay).await;
+            beat.moves();
+            delete_confirmed(&relay, &mut idle).await;
+            taken
+        };
         if taken == PAGE && !relay.0.stop.is_cancelled() {
             continue; // there is more
         }

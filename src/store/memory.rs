@@ -4,6 +4,7 @@
 //! enough to be read as the meaning of its counterpart in SQL. What it keeps is gone with it.
 
 mod commit;
+mod gauges;
 mod operators;
 mod outbox;
 mod state;
@@ -194,6 +195,10 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>> {
+        self.run(|state| Ok(asked.iter().map(|asked| state.accept(owner, asked, now)).collect()))
+    }
+
     async fn sweep(
         &self,
         worker: Uuid,
@@ -297,6 +302,14 @@ impl Store for MemoryStore {
 
     async fn counts(&self) -> StoreResult<Counts> {
         self.run(|state| Ok(state.counts()))
+    }
+
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
+        self.run(|state| Ok(state.gauges(now)))
+    }
+
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
+        self.run(|state| Ok(state.retries(now, limit)))
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {

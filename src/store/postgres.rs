@@ -3,11 +3,13 @@
 //! Two pools: the committer's own, so that no handler ever keeps a commit waiting for a connection, and one for everything else.
 //! Session settings are given at start-up or with `set local`, and locks end with their transaction, so that poolers work.
 
+mod accept;
 mod check;
 mod commit;
 mod days;
 mod documents;
 mod errors;
+mod gauges;
 mod housekeeping;
 mod inbox;
 mod letters;
@@ -236,6 +238,10 @@ impl Store for PostgresStore {
         self.answered(self.post(owner, rows)).await
     }
 
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>> {
+        self.answered(self.let_in(owner, asked, now)).await
+    }
+
     async fn enqueue_in(&self, connection: &mut PgConnection, rows: &[OutboxRow]) -> StoreResult<()> {
         Ok(self.write_outbox(connection, None, rows.iter()).await?)
     }
@@ -320,6 +326,14 @@ impl Store for PostgresStore {
 
     async fn counts(&self) -> StoreResult<Counts> {
         Ok(self.count().await?)
+    }
+
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
+        self.answered(self.what_waits(now)).await
+    }
+
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
+        self.answered(self.what_comes(now, limit)).await
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {

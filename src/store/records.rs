@@ -1,10 +1,12 @@
 //! What the store keeps: plain data, the same for every adapter.
 
 mod fate;
+mod gauges;
 mod letter;
 mod outbox;
 
 pub use fate::*;
+pub use gauges::*;
 pub use letter::*;
 pub use outbox::*;
 
@@ -99,6 +101,44 @@ impl Finished {
             && self.effects.len() == 0
     }
 }
+
+/// A message that wants to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Its outbox rows: one, or one for each who hears it.
+    pub rows: &'a [OutboxRow],
+    /// Its business key, if it has one.
+    pub operation: Option<AskedKey<'a>>,
+}
+
+/// The business key of a message that wants to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedKey<'a> {
+    /// The name of the handler that will have it.
+    pub consumer: &'a str,
+    /// `idempotencykey`.
+    pub key: &'a str,
+    /// SHA-256 over canonical payload, type and version.
+    pub hash: &'a [u8; 32],
+    /// CloudEvents `source`.
+    pub source: &'a str,
+    /// CloudEvents `id`.
+    pub id: &'a str,
+}
+
+/// What became of a message that wanted to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// Its rows are written.
+    New,
+    /// The same was sent before, under this ID.
+    Known(String),
+    /// The key was used for another payload, by the message of this ID.
+    Conflict(String),
+}
+
+/// The fate in the table of business keys while a message is on its way.
+pub(crate) const ON_ITS_WAY: &str = "accepted";
 
 /// What one group commit takes.
 #[derive(Clone, Copy, Debug)]

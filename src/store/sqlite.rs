@@ -4,11 +4,13 @@
 //! What such a transaction has read stays true until it commits; that is why the group commit here first reads, judges in
 //! memory, and then only writes. Readers are connections of their own (WAL: they never wait for the writer).
 
+mod accept;
 mod bulk;
 mod commit;
 mod connect;
 mod decode;
 mod errors;
+mod gauges;
 mod housekeeping;
 mod judge;
 mod lock;
@@ -144,6 +146,10 @@ impl Store for SqliteStore {
         self.answer(outbox::enqueue(self, owner, rows).await)
     }
 
+    async fn accept(&self, owner: Option<Uuid>, asked: &[Asked<'_>], now: DateTime<Utc>) -> StoreResult<Vec<Accepted>> {
+        self.answer(accept::accept(self, owner, asked, now).await)
+    }
+
     async fn sweep(
         &self,
         worker: Uuid,
@@ -227,6 +233,14 @@ impl Store for SqliteStore {
 
     async fn counts(&self) -> StoreResult<Counts> {
         self.answer(operators::counts(&self.readers).await)
+    }
+
+    async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
+        self.answer(gauges::gauges(&self.readers, now).await)
+    }
+
+    async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
+        self.answer(gauges::retries(&self.readers, now, limit).await)
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {

@@ -14,7 +14,7 @@ clients_start() {
     return 1
   fi
   service_is="amqp-publish, kcat, Python with $("$python" -m pip list --format freeze 2>/dev/null |
-    grep -E '^(pika|confluent-kafka|aiosmtpd)=' | tr '\n' ' ' | sed 's/==/ /g; s/ $//; s/ pika/, pika/')"
+    grep -E '^(pika|confluent-kafka|aiosmtpd|schemathesis)=' | tr '\n' ' ' | sed 's/==/ /g; s/ $//; s/ pika/, pika/')"
 }
 
 clients_stop() { :; }

@@ -81,6 +81,7 @@ impl Story {
             "inbox": history.inbox, "attempts": history.attempts.iter().map(attempt).collect::<Vec<_>>(),
             "letters": history.letters.iter().map(letter).collect::<Vec<_>>(), "audit": history.audit,
             "outbox": outbox(&history.outbox), "caused": history.caused, "caused_outbox": outbox(&history.caused_outbox),
+            "events": self.events.iter().map(|e| json!({ "at": e.at, "what": e.what, "why": e.why })).collect::<Vec<_>>(),
         })
     }
 }
@@ -135,7 +136,7 @@ fn names(inbox: &[InboxRow]) -> String {
     inbox.iter().map(|row| row.consumer.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-pub(in crate::cli) fn four_words(fate: &str) -> &'static str {
+pub(crate) fn four_words(fate: &str) -> &'static str {
     match fate {
         "done" | "duplicate" => "done",
         "retry" => "retrying",

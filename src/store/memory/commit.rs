@@ -71,6 +71,23 @@ impl State {
         }
     }
 
+    pub(super) fn accept(&mut self, owner: Option<Uuid>, asked: &Asked<'_>, now: DateTime<Utc>) -> Accepted {
+        if let Some(AskedKey { consumer, key, hash, source, id }) = asked.operation {
+            let at: (Arc<str>, String) = (consumer.into(), key.to_owned());
+            if let Some(known) = self.operations.get(&at).filter(|known| {
+                // What asks again, because the answer was lost, is let in again.
+                !self.gave_up(&known.holder) && (known.holder.id.as_str(), known.holder.source.as_str()) != (id, source)
+            }) {
+                let id = known.holder.id.clone();
+                return if known.hash == *hash { Accepted::Known(id) } else { Accepted::Conflict(id) };
+            }
+            let holder = InboxKey { consumer: consumer.into(), source: source.to_owned(), id: id.to_owned() };
+            self.operations.insert(at, Operation { hash: *hash, holder, at: now });
+        }
+        asked.rows.iter().for_each(|row| self.post(owner, row));
+        Accepted::New
+    }
+
     /// Whether the message that holds an operation key will never be done, so that another may take the key over.
     fn gave_up(&self, holder: &InboxKey) -> bool {
         let Some(known) = self.inbox.get(holder) else { return false };

@@ -297,6 +297,25 @@ impl Process {
         }
     }
 
+    /// The address of its HTTP door, as it says it.
+    pub async fn door(&mut self) -> String {
+        let until = Instant::now() + LIMIT;
+        loop {
+            let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+            if let Some((_, rest)) = text.split_once("listening on ") {
+                return rest.split(':').take(3).collect::<Vec<_>>().join(":");
+            }
+            let status = self.child.try_wait().expect("it can be asked");
+            assert!(status.is_none() && Instant::now() < until, "{status:?}: {}", tail(&self.log));
+            poll_pause().await;
+        }
+    }
+
+    /// What it has said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Whether it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it can be asked")

@@ -138,6 +138,50 @@ pub(super) async fn counts_are_by_fate(on: Subject) {
     assert_eq!(on.counts().await.dead, 1);
 }
 
+pub(super) async fn gauges_tell_what_waits_and_since_when(on: Subject) {
+    let now = clock::now();
+    let gauges = async || on.store.gauges(now + SECOND).await.expect("the store answers");
+    let none = gauges().await;
+    assert_eq!((none.outbox.len(), none.letters.len(), none.inbox_oldest), (0, 0, None));
+    let first = dead(&command()).with(|m| m.effects.outbox.clear());
+    let second = dead(&command()).with(|m| m.effects.outbox.clear());
+    on.commit(&[first.clone(), second.clone(), done(&command())]).await;
+    let waits = rows(2);
+    let later = OutboxRow { due: Some(now + DAY), ..row(command()) };
+    on.enqueue(Some(on.worker), &waits).await;
+    on.enqueue(None, std::slice::from_ref(&later)).await;
+    let found = gauges().await;
+    let [outbox] = &found.outbox[..] else { panic!("{:?}", found.outbox) };
+    assert_eq!((outbox.purpose.as_str(), outbox.rows, outbox.ready), ("message", 3, 2));
+    assert_eq!(outbox.destination, waits[0].destination.to_string());
+    let age = |since: Option<DateTime<Utc>>| clock::between(since.expect("a date"), now + SECOND);
+    assert!(age(outbox.oldest) < 60 * SECOND, "{outbox:?}");
+    let [letters] = &found.letters[..] else { panic!("{:?}", found.letters) };
+    assert_eq!((letters.channel.as_str(), letters.state.as_str(), letters.count), (CHANNEL, "dead", 2));
+    assert_eq!(letters.oldest, Some(first.at.min(second.at)));
+    assert!(age(found.inbox_oldest) < 60 * SECOND, "{found:?}");
+}
+
+pub(super) async fn what_comes_again_is_told_the_next_first(on: Subject) {
+    let now = clock::now();
+    let at = |seconds: u32| {
+        retry(&command()).with(|m| {
+            if let Some(attempt) = &mut m.attempt {
+                attempt.next = Some(clock::to_micros(now) + seconds * SECOND);
+            }
+        })
+    };
+    let (past, later, next) = (at(1), at(90), at(30));
+    on.commit(&[past, later.clone(), next.clone(), done(&command())]).await;
+    let told = async |limit| on.store.retries(now + 10 * SECOND, limit).await.expect("the store answers");
+    let coming = told(10).await;
+    let ids: Vec<_> = coming.iter().map(|coming| coming.id.as_str()).collect();
+    assert_eq!(ids, [next.envelope.id.as_str(), later.envelope.id.as_str()]);
+    let attempt = next.attempt.expect("it failed");
+    assert_eq!((Some(coming[0].at), &coming[0].error), (attempt.next, &attempt.error));
+    assert_eq!(told(1).await, coming[..1]);
+}
+
 pub(super) async fn migrating_again_changes_nothing(on: Subject) {
     let message = done(&command());
     on.store(&message).await;

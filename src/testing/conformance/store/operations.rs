@@ -105,3 +105,36 @@ pub(super) async fn operation_keys_of_two_consumers_are_apart(on: Subject) {
     let second = operation(done(&asked("pay 17")), 2).with(|m| m.consumer = "analytics".into());
     assert_eq!(on.commit(&[first, second]).await, [Verdict::Stored; 2]);
 }
+
+pub(super) async fn what_is_accepted_holds_its_key_until_it_can_never_be_done(on: Subject) {
+    let rows: Vec<OutboxRow> = ["pay 17", "pay 17", "pay 17", "pay 18"].map(|key| row(asked(key))).into();
+    let hashes = [[1; 32], [1; 32], [2; 32], [1; 32]];
+    let accept = async |places: &[usize]| {
+        let asked: Vec<_> = places
+            .iter()
+            .map(|n| {
+                let Envelope { source, id, idempotency_key, .. } = &*rows[*n].envelope;
+                let key = idempotency_key.as_deref().unwrap_or_default();
+                let operation = Some(AskedKey { consumer: CONSUMER, key, hash: &hashes[*n], source, id });
+                Asked { rows: std::slice::from_ref(&rows[*n]), operation }
+            })
+            .collect();
+        on.store.accept(Some(on.worker), &asked, clock::now()).await.expect("it is answered")
+    };
+    let id = |n: usize| rows[n].envelope.id.clone();
+    // In one transaction and in one after another.
+    let expected = [Accepted::New, Accepted::Known(id(0)), Accepted::Conflict(id(0)), Accepted::New];
+    assert_eq!(accept(&[0, 1, 2, 3]).await, expected);
+    assert_eq!(accept(&[2, 1]).await, [Accepted::Conflict(id(0)), Accepted::Known(id(0))]);
+    assert_eq!(accept(&[0]).await, [Accepted::New], "an answer was lost: it asks again, and its row stands once");
+    for (n, stands) in [true, false, false, true].into_iter().enumerate() {
+        assert_eq!(on.is_in_outbox(&rows[n]).await, stands, "{n}");
+    }
+    // Its own handler finds the key held by itself; whoever comes another way, by another.
+    on.store(&operation(retry(&rows[0].envelope), 1)).await;
+    assert_eq!(on.commit_one(&operation(done(&asked("pay 17")), 1)).await, Verdict::Duplicate);
+    assert_eq!(on.commit_one(&operation(done(&asked("pay 17")), 3)).await, Verdict::KeyConflict);
+    on.store(&operation(dead(&copy_of(&rows[0].envelope)), 1)).await;
+    assert_eq!(accept(&[2]).await, [Accepted::New], "the key is free again");
+    assert_eq!(accept(&[1]).await, [Accepted::Conflict(id(2))]);
+}
