@@ -394,7 +394,7 @@ async fn a_webhook_is_signed_and_names_the_letter() {
     let (url, calls) = receiver(204).await;
     let bed = caller(&url).await;
     bed.worker.deliver(&CallWebhook { letter: letter("e-1") }).await.assert_done();
-    let calls = calls.lock().unwrap();
+    let calls = std::mem::take(&mut *calls.lock().unwrap());
     let [(headers, body)] = &calls[..] else { panic!("one call") };
     let signature = headers[SIGNATURE].to_str().unwrap();
     webhook::verify(SECRET.as_bytes(), signature, body, clock::now(), WINDOW).unwrap();
