@@ -208,7 +208,7 @@ fn wrapped<M: Message>(commands: impl IntoIterator<Item = M>) -> anyhow::Result<
     commands.into_iter().map(|command| Ok(Envelope::of(&command, "/demo")?)).collect()
 }
 
-/// A quick ladder, so that retries fit into a demo; all else is the default.
+/// A quick ladder, so that retries fit into a demo, and no door, whose port may be somebody else's; all else is the default.
 fn settings(globals: &Globals, directory: &Path, provider: &str) -> anyhow::Result<String> {
     let quoted = |text: &str| serde_json::to_string(text).context("quoting");
     let (store, schema) = match &globals.store {
@@ -224,7 +224,7 @@ fn settings(globals: &Globals, directory: &Path, provider: &str) -> anyhow::Resu
             .map(|event| format!("[handlers.\"car.{event}\"]\npath = {file}\n\n"))
             .concat();
     Ok(format!(
-        "service = \"car-worker\"\n\n[transport.default]\nurl = {broker}\n\n[store]\nurl = {store}\nschema = \"{schema}\"\n\n\
+        "service = \"car-worker\"\n\n[http]\nlisten = \"\"\n\n[transport.default]\nurl = {broker}\n\n[store]\nurl = {store}\nschema = \"{schema}\"\n\n\
          [channel.\"car.commands\".retry]\nfirst = \"200ms\"\nmax = \"1s\"\ntiers = [\"100ms\", \"200ms\", \"500ms\", \"1s\"]\n\n\
          {told}[handlers.\"car.ProcessListingImage\"]\noriginals = {photos}\noutput = {images}\n\n\
          [handlers.\"car.FetchVehicleHistory\"]\nurl = {provider}\n"
