@@ -126,12 +126,6 @@ impl Door {
         Ok(Some(Self { house, handle, serving, at }))
     }
 
-    /// Where it listens.
-    #[cfg(test)]
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.at
-    }
-
     /// Reads what the worker will measure.
     pub(crate) fn readers(&self) -> Readers {
         self.house.scrape.readers()

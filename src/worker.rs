@@ -5,6 +5,7 @@ mod gather;
 mod kafka;
 mod losses;
 mod open;
+mod parts;
 mod replay;
 mod upkeep;
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "part of it is shown by the HTTP door alone"))]
@@ -14,31 +15,25 @@ pub use crate::pipeline::HandlerStatus;
 pub(crate) use losses::LOST;
 pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
+pub(crate) use parts::plan;
 pub(crate) use replay::Replay;
 pub(crate) use view::View;
 
 use crate::{
     Handlers, clock,
     committer::{Committer, Counters, Limits},
-    config::{ChannelName, Config, Dedup, Ordering, TooOld},
-    handler::Registry,
-    lanes::Lanes,
-    pipeline::{Claims, Gate, InFlight, Pipeline, Policy, Runner, Shared},
+    config::Config,
+    pipeline::{Claims, Gate, Shared},
     relay::{Relay, Settings},
     store::{Retention, Store, WorkerRecord},
-    telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers},
-    topology::{Planned, Topology},
-    transport::{Channel, Room, Subscription, Transport},
+    telemetry::metrics::Readers,
+    transport::{Subscription, Transport},
 };
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, Utc};
 use losses::Losses;
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
-use tokio::{sync::Semaphore, task::JoinHandle};
+use parts::{beats, first_seen, metrics, narrow, pipeline, place};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -369,130 +364,4 @@ impl Running {
         let _ = tokio::time::timeout(END_LIMIT, ended).await;
         info!(worker = %id, "ended");
     }
-}
-
-/// All labels are known here: what the worker listens to, and where it sends.
-fn metrics(
-    config: &Config,
-    system: &'static str,
-    subscriptions: &[Subscription],
-    channels: &[Channel],
-    readers: Option<Read>,
-) -> Metrics {
-    let listens: Vec<_> =
-        subscriptions.iter().map(|s| Listens { subscription: &s.name, channel: &s.channel, types: &s.types }).collect();
-    let to_channels = channels.iter().map(|channel| channel.name.to_string());
-    let to_subscriptions = subscriptions.iter().flat_map(|s| [s.name.to_string(), format!("{}.dead", s.name)]);
-    let sends: std::collections::BTreeSet<String> = to_channels.chain(to_subscriptions).collect();
-    let identity = Identity { service: config.service.as_str(), version: BUILD, system };
-    let readers = readers.map_or_else(|| Box::new(|builder| builder) as Readers, |Read(readers)| readers);
-    Metrics::new(identity, &listens, &sends.into_iter().collect::<Vec<_>>(), readers)
-}
-
-fn beats() -> Arc<Beats> {
-    let began = clock::instant();
-    Beats::new(move || began.elapsed())
-}
-
-/// The topology of these handlers, or all refusals of a start at once.
-pub(crate) fn plan(handlers: &Handlers, config: &Config) -> anyhow::Result<Topology> {
-    let contract = handlers.contract();
-    let mut refusals: Vec<String> = Vec::new();
-    let consumers = contract.consumers();
-    let names: Vec<&str> = consumers.iter().map(String::as_str).collect();
-    for problem in config.check().into_iter().chain(config.check_handlers(&names)) {
-        if problem.refuses(config.guarantees) {
-            refusals.push(problem.to_string());
-        } else {
-            warn!("{problem}");
-        }
-    }
-    match Topology::plan(&contract, config) {
-        Ok(topology) if refusals.is_empty() => return Ok(topology),
-        Ok(_) => {}
-        Err(mistakes) => refusals.extend(mistakes),
-    }
-    bail!("this start is refused:\n  - {}", refusals.join("\n  - "))
-}
-
-fn narrow(topology: &mut Topology, only: &[String]) -> anyhow::Result<()> {
-    if only.is_empty() {
-        return Ok(());
-    }
-    let known: Vec<String> = topology.subscriptions.iter().map(|p| p.subscription.channel.to_string()).collect();
-    for channel in only {
-        if !known.contains(channel) {
-            bail!("--channel {channel}: no handler of this build listens to it; known: {}", known.join(", "));
-        }
-    }
-    topology.subscriptions.retain(|p| only.iter().any(|channel| **channel == *p.subscription.channel));
-    Ok(())
-}
-
-async fn first_seen(
-    store: &dyn Store,
-    registry: &Registry,
-    now: DateTime<Utc>,
-) -> anyhow::Result<HashMap<Arc<str>, DateTime<Utc>>> {
-    let consumers: Vec<Arc<str>> = registry.consumers().map(|handler| handler.consumer.clone()).collect();
-    let dates = store.register(&consumers, now).await.context("registering consumers")?;
-    Ok(consumers.into_iter().zip(dates).collect())
-}
-
-fn pipeline(
-    config: &Config,
-    registry: &Registry,
-    first_seen: &HashMap<Arc<str>, DateTime<Utc>>,
-    planned: Planned,
-    shared: Arc<Shared>,
-) -> anyhow::Result<Pipeline> {
-    let Planned { subscription, handler_name } = planned;
-    let name: ChannelName = subscription.channel.parse().context("the channel's name")?;
-    let channel = config.channel(&name);
-    let of_subscription: BTreeMap<_, _> = registry.of(handler_name.as_deref()).into_iter().collect();
-    let wanted = of_subscription.into_iter().filter(|(ty, _)| subscription.types.iter().any(|t| t == ty));
-    let runners = wanted.map(|(ty, registered)| {
-        let section = config.handler(&registered.consumer);
-        let runner = Runner {
-            deadline: section.deadline.unwrap_or(channel.deadline),
-            gate: Gate::new(
-                registered.consumer.clone(),
-                section.concurrency.unwrap_or(usize::MAX).min(channel.concurrency),
-                registered.breakers.clone(),
-            ),
-            cap: section.concurrency.map(|cap| Arc::new(Semaphore::new(cap))),
-            always_dedup: section.dedup == Dedup::Always || registered.external.is_some(),
-            external: registered.external,
-            first_seen: first_seen.get(&registered.consumer).copied().unwrap_or_default(),
-            registered,
-        };
-        (ty, Arc::new(runner))
-    });
-    let runners = runners.collect();
-    // Two budgets: slots for what runs, room for what waits or is finished and not yet committed.
-    let room = Room { count: 2 * channel.concurrency + config.worker.finished, bytes: config.worker.in_flight_bytes };
-    Ok(Pipeline {
-        policy: Policy {
-            ordered: channel.ordering == Ordering::Key,
-            too_old_is_dead: channel.too_old == TooOld::Dead,
-            retry: channel.retry,
-            listed: channel.types,
-        },
-        slots: Arc::new(Semaphore::new(channel.concurrency)),
-        outside: AtomicUsize::new(0),
-        room: Arc::new(InFlight::new(room)),
-        reception: Arc::default(),
-        lanes: Arc::new(Lanes::default()),
-        walks: TaskTracker::new(),
-        subscription,
-        runners,
-        shared,
-    })
-}
-
-/// Host and process, for people.
-fn place() -> String {
-    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let host = host.trim();
-    format!("{}:{}", if host.is_empty() { "localhost" } else { host }, std::process::id())
 }

@@ -11,7 +11,7 @@ mod tally;
 pub(crate) use beats::{Beat, Beats};
 pub(crate) use gauge::{Gauge, Reading, reading};
 #[cfg(test)]
-pub(crate) use tally::{ATTEMPTS, FATES, REASONS};
+pub(crate) use tally::REASONS;
 pub(crate) use tally::{Cause, Listens, OTHER};
 
 use opentelemetry::{

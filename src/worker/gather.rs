@@ -182,3 +182,13 @@ fn of_broker(subscription: &str, depth: &Depth, to: &mut Vec<Reading>) {
         to.push(reading(Gauge::QueueConsumers, consumers as f64, &[("subscription", subscription)]));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{store::Reason, telemetry::metrics::REASONS};
+
+    #[test]
+    fn metrics_know_every_reason() {
+        assert_eq!(REASONS, Reason::ALL.map(Reason::word));
+    }
+}

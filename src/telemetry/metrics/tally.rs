@@ -16,7 +16,7 @@ pub(crate) const OTHER: &str = "other";
 const MOST: usize = 300;
 
 /// What can become of a delivery.
-pub(crate) const FATES: [&str; 7] = ["done", "duplicate", "retry", "dead", "quarantined", "expired", "ignored"];
+const FATES: [&str; 7] = ["done", "duplicate", "retry", "dead", "quarantined", "expired", "ignored"];
 /// Why it is dead.
 pub(crate) const REASONS: [&str; 16] = [
     "undecodable",
@@ -37,8 +37,7 @@ pub(crate) const REASONS: [&str; 16] = [
     "buried",
 ];
 /// How a try ends that does not end done.
-pub(crate) const ATTEMPTS: [&str; 8] =
-    ["failure", "timeout", "panic", "crash", "later", "conflict", "interrupted", "rejected"];
+const ATTEMPTS: [&str; 8] = ["failure", "timeout", "panic", "crash", "later", "conflict", "interrupted", "rejected"];
 /// Why a row was not published.
 const ERRORS: [&str; 4] = ["unknown", "unroutable", "refused", "permanent"];
 
