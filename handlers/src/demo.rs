@@ -253,7 +253,7 @@ async fn send(plan: &Plan, config: &Config, handlers: &Handlers) -> anyhow::Resu
             envelopes.push(envelope.clone());
             if sent.commands.contains_key(&envelope.id) {
                 sent.duplicates += 1; // in somebody's own file
-            } else if sent.note(envelope) % TWICE == 0 {
+            } else if sent.note(envelope).is_multiple_of(TWICE) {
                 envelopes.push(envelope.clone());
                 sent.duplicates += 1;
                 sent.twice.insert(envelope.id.clone());

@@ -48,11 +48,11 @@ impl Session {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_car-worker"));
         command.args(arguments).current_dir(self.directory.path()).env("COLUMNS", "80").env("USER", "tester");
-        // No door: which port is free is not for a snapshot.
-        command.env("PITCREW_HTTP__LISTEN", "");
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PITCREW_")) {
             command.env_remove(name);
         }
+        // No door: which port is free is not for a snapshot.
+        command.env("PITCREW_HTTP__LISTEN", "");
         command.stdin(Stdio::null());
         command
     }
