@@ -4,6 +4,8 @@
 
 mod dead;
 mod explain;
+#[cfg(feature = "http")]
+mod health;
 mod output;
 mod replay;
 mod run;
@@ -110,6 +112,9 @@ enum Command {
     /// Look at what the broker must have, and make it
     #[command(subcommand)]
     Topology(topology::Topology),
+    /// Ask the worker on this machine how it is
+    #[cfg(feature = "http")]
+    Health(health::Health),
     /// Bring the database's schema up to this build
     Migrate(setup::Migrate),
     /// Print the contract of these handlers
@@ -182,6 +187,8 @@ impl App {
             Command::Replay(replay) => replay.run(&globals, handlers),
             Command::Config(config) => config.run(&globals, &handlers),
             Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
+            #[cfg(feature = "http")]
+            Command::Health(health) => health.run(&globals),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),
             Command::Schema(schema) => schema.run(&handlers),
         }

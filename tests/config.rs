@@ -182,6 +182,34 @@ fn the_environment_spells_names_with_underscores() {
     assert_eq!(config.store.schema, "true");
 }
 
+/// A handler's own key gets what its text looks like; letters beyond ASCII before an escape once ended the process.
+#[test]
+fn a_variable_may_hold_any_letters_and_escapes() {
+    let own = |text: &str| {
+        case().env("PITCREW_HANDLERS__car.Other__WORDS", text).loads().handler("car.Other").own["words"].clone()
+    };
+    assert_eq!(own(r#""gr\u00fc\u00dfe""#), "grüße");
+    assert_eq!(own(r#""é\ta""#), "é\ta");
+    assert_eq!(own(r#""𜽐\a""#), r#""𜽐\a""#, "no escape: as it is written");
+    assert_eq!(own(r#"é\ta"#), r#"é\ta"#);
+    assert_eq!(own("grüße"), "grüße");
+}
+
+#[test]
+fn a_variable_names_the_file_and_the_flag_counts_more() {
+    let case = || case().file("etc/one.toml", "service = 'one'").file("two.toml", "service = 'two'");
+    let named = || case().env("PITCREW_CONFIG", "etc/one.toml");
+    assert_eq!(named().loads().service.as_str(), "one");
+    assert_eq!(named().config("two.toml").loads().service.as_str(), "two");
+    assert_eq!(
+        named().file("etc/one.prod.toml", "service = 'prod'").env("PITCREW_PROFILE", "prod").loads().service.as_str(),
+        "prod"
+    );
+    case()
+        .env("PITCREW_CONFIG", "none.toml")
+        .refused("environment PITCREW_CONFIG: none.toml cannot be read: No such file or directory (os error 2)");
+}
+
 #[test]
 fn variables_of_kubernetes_are_no_settings() {
     let config = case()

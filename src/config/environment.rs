@@ -55,12 +55,29 @@ pub(super) fn read(environment: &[(String, String)], layers: &mut Vec<Layer>, fi
 
 /// A variable is text; a setting that is none (a number, a list) is read from it.
 fn setting(place: Place, path: &[String], text: &str) -> Layer {
-    let parsed = || text.parse::<Value>().unwrap_or_else(|never| match never {});
+    let parsed = || {
+        // figment cuts at the number of characters as if it were one of bytes where an escape follows letters beyond ASCII.
+        let cuts = text.contains('\\') && !text.is_ascii();
+        if !cuts {
+            return text.parse::<Value>().unwrap_or_else(|never| match never {});
+        }
+        let escaped = ascii(text);
+        match escaped.parse::<Value>().unwrap_or_else(|never| match never {}) {
+            Value::String(_, read) if text.trim().starts_with('"') && read != escaped => read.into(),
+            _ => text.into(), // none that could be read: as it is written
+        }
+    };
     let own = path[0] == "handlers" && path.get(2).is_some_and(|key| !RUNTIME_KEYS.contains(&key.as_str()));
     let as_text = Layer::setting(place.clone(), path, text.into());
     // What the author's own keys want is not known here, so they get what the text looks like.
     let fits = !own && layer::config(&as_text.values).is_ok();
     if fits { as_text } else { Layer::setting(place, path, parsed()) }
+}
+
+/// What is within quotes, with an escape for each letter that is none of ASCII.
+fn ascii(text: &str) -> String {
+    let escaped = |c: char| if c.is_ascii() { c.to_string() } else { format!("\\U{:08X}", u32::from(c)) };
+    text.chars().map(escaped).collect()
 }
 
 fn path(variable: &str, files: &[Layer]) -> Result<Option<Vec<String>>, String> {

@@ -221,11 +221,13 @@ pub(super) fn files(sources: &Sources, findings: &mut Vec<Finding>) -> Vec<Layer
     let mut layers = Vec::new();
     let base = base(sources, findings);
     if let Some(path) = &base {
-        let missing = |error| match &sources.file {
-            Some(_) => Finding {
-                place: Place::Flag("--config".into()),
-                message: format!("{} cannot be read: {error}", path.display()),
-            },
+        let named = match (&sources.file, variable(sources, CONFIG)) {
+            (Some(_), _) => Some(Place::Flag("--config".into())),
+            (None, Some(_)) => Some(Place::Environment(CONFIG.into())),
+            (None, None) => None,
+        };
+        let missing = |error| match named {
+            Some(place) => Finding { place, message: format!("{} cannot be read: {error}", path.display()) },
             None => Finding { place: whole(path), message: format!("cannot be read: {error}") },
         };
         layers.extend(read(sources, path, missing, findings));
@@ -244,10 +246,21 @@ pub(super) fn files(sources: &Sources, findings: &mut Vec<Finding>) -> Vec<Layer
 }
 
 const DEFAULTS: [&str; 2] = ["config/pitcrew.toml", "pitcrew.toml"];
+/// Names the file where nobody gives `--config`: a container says it once, for all commands.
+const CONFIG: &str = "PITCREW_CONFIG";
+
+/// A variable that says something.
+fn variable<'a>(sources: &'a Sources, name: &str) -> Option<&'a str> {
+    let found = sources.environment.iter().find(|(known, value)| known == name && !value.is_empty());
+    found.map(|(_, value)| value.as_str())
+}
 
 fn base(sources: &Sources, findings: &mut Vec<Finding>) -> Option<PathBuf> {
     if let Some(file) = &sources.file {
         return Some(file.clone());
+    }
+    if let Some(file) = variable(sources, CONFIG) {
+        return Some(file.into());
     }
     let present: Vec<_> = DEFAULTS.iter().filter(|path| sources.directory.join(path).exists()).collect();
     if let [first, second] = present[..] {
@@ -259,10 +272,10 @@ fn base(sources: &Sources, findings: &mut Vec<Finding>) -> Option<PathBuf> {
 }
 
 fn profile(sources: &Sources, findings: &mut Vec<Finding>) -> Option<(Place, String)> {
-    let variable = sources.environment.iter().find(|(name, value)| name == "PITCREW_PROFILE" && !value.is_empty());
-    let (place, profile) = match (&sources.profile, variable) {
+    let name = "PITCREW_PROFILE";
+    let (place, profile) = match (&sources.profile, variable(sources, name)) {
         (Some(profile), _) => (Place::Flag("--profile".into()), profile.clone()),
-        (None, Some((name, value))) => (Place::Environment(name.clone()), value.clone()),
+        (None, Some(value)) => (Place::Environment(name.into()), value.to_owned()),
         (None, None) => return None,
     };
     // It becomes part of a path, so it may not leave the folder.

@@ -1,0 +1,193 @@
+//! What is in `deploy/` and what docs/runbook.md tells: that it fits together, and the binary.
+
+use serde_json::Value;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The metrics that a text speaks of, without what a histogram adds.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let is_metric =
+        |word: &&str| ["pitcrew_", "messaging_", "http_server_"].iter().any(|begin| word.starts_with(begin));
+    let whole = |word: &str| {
+        let ends = ["_bucket", "_sum", "_count"];
+        ends.iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned()
+    };
+    // A label is no metric.
+    let labels =
+        ["messaging_system", "messaging_operation_name", "messaging_destination_name", "messaging_consumer_group_name"];
+    words.filter(is_metric).map(whole).filter(|word| !labels.contains(&word.as_str())).collect()
+}
+
+/// Those of docs/metrics.md, which a test of the door compares with a running worker.
+fn known() -> BTreeSet<String> {
+    let page = read("docs/metrics.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(name, _)| name.to_owned()).collect()
+}
+
+#[test]
+fn every_metric_of_alerts_and_board_exists() {
+    let known = known();
+    assert!(known.len() > 20, "{known:?}");
+    for path in ["deploy/prometheus/alerts.yml", "deploy/prometheus/alerts.test.yml", "docs/runbook.md"] {
+        let unknown: Vec<_> = metrics(&read(path)).difference(&known).cloned().collect();
+        assert!(unknown.is_empty(), "{path} speaks of {unknown:?}");
+    }
+    let board: Value = serde_json::from_str(&read("deploy/grafana/pitcrew.json")).expect("JSON");
+    let panels = board["panels"].as_array().expect("panels");
+    for panel in panels {
+        let targets = panel["targets"].as_array().expect("targets");
+        let used: BTreeSet<String> =
+            targets.iter().flat_map(|t| metrics(t["expr"].as_str().expect("a query"))).collect();
+        let unknown: Vec<_> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{}: {unknown:?}", panel["title"]);
+        assert!(!used.is_empty() || targets[0]["expr"] == "sum(up{job=\"pitcrew\"})", "{}", panel["title"]);
+    }
+    assert!(panels.len() > 10);
+}
+
+/// As a heading is linked to.
+fn anchor(heading: &str) -> String {
+    heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn every_alert_leads_to_a_heading_that_names_a_command() {
+    let page = read("docs/runbook.md");
+    let sections: Vec<(String, &str)> = page
+        .split("\n## ")
+        .skip(1)
+        .map(|section| section.split_once('\n').expect("a heading and a text"))
+        .map(|(heading, text)| (anchor(heading), text))
+        .collect();
+    let alerts = read("deploy/prometheus/alerts.yml");
+    let (mut names, mut links) = (Vec::new(), Vec::new());
+    for line in alerts.lines().map(str::trim) {
+        names.extend(line.strip_prefix("- alert: "));
+        links.extend(line.strip_prefix("runbook_url: docs/runbook.md#"));
+    }
+    assert_eq!(names.len(), links.len());
+    assert!(names.len() > 10);
+    for (name, link) in names.iter().zip(links) {
+        let (_, text) = sections.iter().find(|(anchor, _)| anchor == link).unwrap_or_else(|| panic!("no #{link}"));
+        assert!(text.contains("\ncar-worker "), "#{link} names no command");
+        assert!(text.contains(name), "#{link} does not say that {name} leads there");
+    }
+}
+
+/// The command lines of the runbook, as they would be typed.
+fn commands() -> Vec<Vec<String>> {
+    let page = read("docs/runbook.md");
+    let (mut commands, mut in_block) = (Vec::new(), false);
+    for line in page.lines().map(str::trim) {
+        if line.starts_with("```") {
+            in_block = !in_block;
+        } else if let Some(line) = line.strip_prefix("car-worker ").filter(|_| in_block) {
+            let line = line.split(" #").next().unwrap_or_default().split(" | ").next().unwrap_or_default();
+            let mut words: Vec<String> = Vec::new();
+            for (n, part) in line.split('"').enumerate() {
+                match n % 2 {
+                    0 => words.extend(part.split_whitespace().map(str::to_owned)),
+                    _ => words.push(part.to_owned()),
+                }
+            }
+            commands.push(words);
+        }
+    }
+    commands
+}
+
+/// With `--help` at the end: whatever is wrong before it is said first.
+#[test]
+fn every_command_of_the_runbook_can_be_typed() {
+    let commands = commands();
+    assert!(commands.len() > 20, "{commands:?}");
+    for words in commands {
+        let run = Command::new(env!("CARGO_BIN_EXE_car-worker")).args(&words).arg("--help").output().expect("it runs");
+        assert!(run.status.success(), "car-worker {}: {}", words.join(" "), String::from_utf8_lossy(&run.stderr));
+    }
+    let wrong = Command::new(env!("CARGO_BIN_EXE_car-worker")).args(["dead", "list", "--no-such", "--help"]).output();
+    assert_eq!(wrong.expect("it runs").status.code(), Some(2), "what is wrong is not seen");
+}
+
+#[test]
+fn prometheus_takes_rules_and_config_and_each_alert_fires_when_it_should() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        eprintln!("skipped: no promtool (apt-get install prometheus)");
+        return;
+    }
+    for arguments in [
+        &["check", "rules", "alerts.yml"][..],
+        &["test", "rules", "alerts.test.yml"],
+        &["check", "config", "prometheus.yml"],
+    ] {
+        let run = Command::new("promtool").args(arguments).current_dir(root().join("deploy/prometheus")).output();
+        let run = run.expect("promtool runs");
+        let said = format!("{}{}", String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+        assert!(run.status.success(), "{arguments:?}: {said}");
+    }
+    let (alerts, tests) = (read("deploy/prometheus/alerts.yml"), read("deploy/prometheus/alerts.test.yml"));
+    for name in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(tests.contains(&format!("alertname: {name}\n")), "{name} is not tested");
+    }
+}
+
+/// The steps of the image are those that run without an engine.
+#[test]
+fn the_dockerfile_and_the_script_build_the_same() {
+    let (dockerfile, script) = (read("deploy/Dockerfile"), read("deploy/build-natively"));
+    for step in [
+        "cargo build --locked --profile dist --package car-workers --bin car-worker --features pitcrew/kafka-tls",
+        "install -D --strip --mode 755 target/dist/car-worker",
+        "install -D --mode 644 deploy/worker.toml",
+    ] {
+        assert!(dockerfile.contains(step) && script.contains(step), "{step}");
+    }
+    let toolchain = read("Cargo.toml");
+    let version = toolchain.lines().find_map(|line| line.strip_prefix("rust-version = \"")).expect("a version");
+    assert!(
+        dockerfile.contains(&format!("FROM rust:{}-", version.trim_end_matches('"'))),
+        "the toolchain of Cargo.toml"
+    );
+    for line in ["USER nonroot", "HEALTHCHECK", "\"health\"", "STOPSIGNAL SIGTERM"] {
+        assert!(dockerfile.contains(line), "{line}");
+    }
+}
+
+/// The configuration of the containers is one that a worker takes.
+#[test]
+fn the_containers_configuration_is_taken() {
+    let directory = tempfile::tempdir().expect("a folder");
+    std::fs::copy(root().join("deploy/worker.toml"), directory.path().join("pitcrew.toml")).expect("a copy");
+    std::fs::copy(root().join("deploy/laptop.toml"), directory.path().join("pitcrew.laptop.toml")).expect("a copy");
+    for (profile, listens) in [(None, "127.0.0.1:9464"), (Some("laptop"), "0.0.0.0:9464")] {
+        let worker = |arguments: &[&str]| {
+            let mut worker = Command::new(env!("CARGO_BIN_EXE_car-worker"));
+            worker.args(arguments).env_clear().env("PITCREW_CONFIG", directory.path().join("pitcrew.toml"));
+            worker.env("PITCREW_STORE__URL", "postgres://postgres:pitcrew@postgres:5432/postgres");
+            worker.env("PITCREW_TRANSPORT__DEFAULT__URL", "amqp://pitcrew:pitcrew@rabbitmq:5672");
+            worker.env("PITCREW_HANDLERS__car.FetchVehicleHistory__URL", "http://provider:7070");
+            if let Some(profile) = profile {
+                worker.env("PITCREW_PROFILE", profile);
+            }
+            worker.output().expect("it runs")
+        };
+        let check = worker(&["config", "check"]);
+        assert!(check.status.success(), "{profile:?}: {}", String::from_utf8_lossy(&check.stderr));
+        let shown = worker(&["config", "show"]);
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains(&format!("listen = \"{listens}\"")), "{shown}");
+    }
+}
