@@ -76,6 +76,16 @@ fn killed_three_times_everything_has_one_effect_on_rabbitmq_4() {
     on_broker("PITCREW_RABBITMQ4_URL", "RabbitMQ 4");
 }
 
+/// A killed worker is missed after ten seconds, and there are three.
+#[test]
+fn killed_three_times_everything_has_one_effect_on_kafka() {
+    if std::env::var_os("PITCREW_ALL").is_none() {
+        eprintln!("skipped: it takes more than 20 s (PITCREW_ALL)");
+        return;
+    }
+    on_broker("PITCREW_KAFKA_URL", "Kafka");
+}
+
 /// The channels have the names of the real ones: nobody else may use them on this broker meanwhile.
 fn on_broker(variable: &str, what: &str) {
     let Ok(url) = std::env::var(variable) else {
