@@ -1,5 +1,9 @@
 //! Dead Letter Channel: a letter becomes a message again.
 
+mod groups;
+
+pub(crate) use groups::{Group, alike, groups};
+
 use crate::{
     message::wire::{self, WireError},
     route,

@@ -12,12 +12,13 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 20] = [
     &[],
     &["run"],
     &["send"],
     &["explain"],
     &["dead"],
+    &["dead", "groups"],
     &["dead", "list"],
     &["dead", "show"],
     &["dead", "replay"],
@@ -27,6 +28,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["config", "check"],
     &["config", "show"],
     &["topology"],
+    &["health"],
     &["migrate"],
     &["schema"],
     &["demo"],
@@ -179,6 +181,11 @@ fn letters_are_listed_shown_replayed_and_discarded() {
         &["dead", "list", "--state", "discarded"],
         &["dead", "list", "--older-than", "1h"],
         &["dead", "list", "--newer-than", "1h", "--limit", "1"],
+        &["dead", "groups"],
+        &["dead", "groups", "--reason", "too_old"],
+        &["dead", "list", "--like", &ids.exhausted],
+        &["dead", "list", "--like", "nothing-like-it"],
+        &["dead", "replay", "--all", "--like", &ids.dead, "--limit", "1", "--dry-run"],
         &["dead", "show", &ids.dead],
         &["dead", "show", "nothing-like-it"],
         &["dead", "replay", &ids.dead],
@@ -237,6 +244,8 @@ fn everything_that_prints_has_stable_json() {
         vec!["migrate"],
         vec!["schema", "export"],
         vec!["dead", "list"],
+        vec!["dead", "groups"],
+        vec!["dead", "replay", "--all", "--dry-run"],
         vec!["dead", "show", &ids.dead],
         vec!["dead", "replay", &ids.discarded],
         vec!["dead", "discard", &ids.discarded, "--reason", "again"],

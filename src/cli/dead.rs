@@ -7,6 +7,7 @@ use super::{Globals, output};
 use crate::{
     Handlers, clock,
     config::parse_duration,
+    dead_letter,
     store::{DeadFilter, DeadLetter, LetterState, Reason, Store},
 };
 use clap::builder::PossibleValuesParser;
@@ -21,12 +22,15 @@ pub(super) const MANY: usize = 100_000;
 #[derive(clap::Subcommand)]
 #[command(after_help = "\
 Examples:
+  {bin} dead groups
   {bin} dead list --reason exhausted --newer-than 1h
   {bin} dead show ID
   {bin} dead replay ID
   {bin} dead replay --all --type {type}
   {bin} dead discard ID --reason \"the buyer cancelled\"")]
 pub(super) enum Dead {
+    /// Letters that died alike as one line, the most frequent first
+    Groups(Groups),
     /// One line a letter, newest first
     List(List),
     /// A letter with its attributes and payload
@@ -51,6 +55,28 @@ struct Filter {
     /// Died since, e.g. 15m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     newer_than: Option<Duration>,
+    /// Died like this one: same channel, type and reason, and the same error
+    #[arg(long, value_name = "ID")]
+    like: Option<String>,
+}
+
+/// Letters that died alike as one line, the most frequent first.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Alike are those of one channel and type that died of the same reason with the
+same error, but for words with digits and what stands in quotes.
+
+Examples:
+  {bin} dead groups --newer-than 1h
+  {bin} dead list --like ID
+  {bin} dead replay --all --like ID --limit 1
+  {bin} dead groups --json")]
+pub(super) struct Groups {
+    #[command(flatten)]
+    filter: Filter,
+    /// Died of this, e.g. permanent, exhausted, invalid_payload
+    #[arg(long, visible_alias = "because", value_name = "REASON", hide_possible_values = true, value_parser = reasons())]
+    reason: Option<String>,
 }
 
 /// One line a letter, newest first.
@@ -79,7 +105,29 @@ pub(super) struct List {
 
 impl Filter {
     fn is_any(&self) -> bool {
-        self.channel.is_some() || self.ty.is_some() || self.older_than.is_some() || self.newer_than.is_some()
+        self.channel.is_some()
+            || self.ty.is_some()
+            || self.older_than.is_some()
+            || self.newer_than.is_some()
+            || self.like.is_some()
+    }
+
+    /// The letters that it lets through, newest first.
+    async fn letters(
+        &self,
+        store: &dyn Store,
+        reason: Option<&str>,
+        states: &[LetterState],
+        limit: usize,
+    ) -> anyhow::Result<Vec<DeadLetter>> {
+        let filter = self.of(reason, states);
+        let Some(id) = &self.like else { return Ok(store.dead_letters(&filter, limit).await?) };
+        let models = letters_of(store, id).await?;
+        let Some(model) = models.first() else { anyhow::bail!("{}", no_letter(store, id).await?) };
+        let mut letters = store.dead_letters(&filter, MANY).await?;
+        letters.retain(|letter| dead_letter::alike(letter, model));
+        letters.truncate(limit);
+        Ok(letters)
     }
 
     fn of(&self, reason: Option<&str>, states: &[LetterState]) -> DeadFilter {
@@ -101,11 +149,12 @@ impl Dead {
         match &self {
             Self::Replay(replay) => replay.check()?,
             Self::Discard(discard) => discard.check()?,
-            Self::List(_) | Self::Show(_) => {}
+            Self::Groups(_) | Self::List(_) | Self::Show(_) => {}
         }
         let opened = globals.store().await?;
         let store = &*opened.store;
         let done = match self {
+            Self::Groups(groups) => groups.run(store, globals.json).await,
             Self::List(list) => list.run(store, globals.json).await,
             Self::Show(show) => show.run(store, globals.json).await,
             Self::Replay(replay) => replay.run(store, handlers, globals.json).await,
@@ -116,10 +165,45 @@ impl Dead {
     }
 }
 
+impl Groups {
+    async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
+        let letters = self.filter.letters(store, self.reason.as_deref(), &OPEN, MANY).await?;
+        let (groups, now) = (dead_letter::groups(&letters), clock::now());
+        if as_json {
+            for group in &groups {
+                output::line(serde_json::to_string(group)?);
+            }
+            return Ok(true);
+        }
+        if groups.is_empty() {
+            output::line(if self.filter.is_any() || self.reason.is_some() {
+                "no letter is like that"
+            } else {
+                "no dead letters"
+            });
+            return Ok(true);
+        }
+        let row = |group: &dead_letter::Group<'_>| {
+            vec![
+                group.count.to_string(),
+                output::age(group.first, now),
+                output::age(group.last, now),
+                group.reason.to_owned(),
+                group.ty.to_owned(),
+                group.example.chars().take(36).collect(),
+                output::short(group.error, 80),
+            ]
+        };
+        let header = ["COUNT", "FIRST", "LAST", "REASON", "TYPE", "EXAMPLE", "ERROR"];
+        output::table(&header, &groups.iter().map(row).collect::<Vec<_>>()).iter().for_each(output::line);
+        Ok(true)
+    }
+}
+
 impl List {
     async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
         let states = self.state.as_deref().and_then(LetterState::of_word).map_or(OPEN.to_vec(), |state| vec![state]);
-        let letters = store.dead_letters(&self.filter.of(self.reason.as_deref(), &states), self.limit).await?;
+        let letters = self.filter.letters(store, self.reason.as_deref(), &states, self.limit).await?;
         if as_json {
             letters.iter().for_each(|letter| output::line(show::as_value(letter, false).to_string()));
             return Ok(true);

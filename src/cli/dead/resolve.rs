@@ -1,6 +1,6 @@
 //! `dead replay` and `dead discard`: what an operator decides, each letter once and in the audit.
 
-use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons};
+use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons, rows};
 use crate::{
     Handlers,
     cli::output::{self, Misuse},
@@ -21,6 +21,8 @@ use std::{
 Examples:
   {bin} dead replay 019ab0c2-6f3e-7d41-9a51-0f5e3c1b2a77
   {bin} dead replay --all --reason exhausted --newer-than 1h
+  {bin} dead replay --all --like ID --dry-run
+  {bin} dead replay --all --like ID --limit 1
   {bin} dead replay --all --type {type} --yes")]
 pub(in crate::cli) struct Replay {
     #[command(flatten)]
@@ -63,6 +65,12 @@ struct Which {
     all: bool,
     #[command(flatten)]
     filter: Filter,
+    /// With --all: at most so many, those that died first
+    #[arg(long, value_name = "N", requires = "all")]
+    limit: Option<usize>,
+    /// Show which, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Do not ask
     #[arg(long)]
     yes: bool,
@@ -123,6 +131,18 @@ struct Chosen {
     refused: Vec<(String, String)>,
 }
 
+impl Chosen {
+    fn tell_refused(&self) {
+        for (id, why) in &self.refused {
+            let _ = writeln!(std::io::stderr(), "error: {id}: {why}");
+        }
+    }
+
+    fn refused_json(&self) -> Vec<serde_json::Value> {
+        self.refused.iter().map(|(id, why)| json!({ "id": id, "reason": why })).collect()
+    }
+}
+
 impl Decision<'_> {
     async fn carry_out(
         &self,
@@ -133,7 +153,12 @@ impl Decision<'_> {
     ) -> anyhow::Result<bool> {
         let mut chosen = self.choose(store, which, reason).await?;
         self.pass_over_repeats(&mut chosen);
+        chosen.open.truncate(which.limit.unwrap_or(MANY));
         let count = chosen.open.len();
+        if which.dry_run {
+            self.rehearse(&chosen, as_json);
+            return Ok(chosen.refused.is_empty());
+        }
         if which.all && !which.yes && count > 0 && !confirmed(self.verb(), count)? {
             output::line("nothing was done");
             return Ok(false);
@@ -164,7 +189,7 @@ impl Decision<'_> {
     async fn choose(&self, store: &dyn Store, which: &Which, reason: Option<&str>) -> anyhow::Result<Chosen> {
         let mut chosen = Chosen::default();
         if which.all {
-            chosen.open = store.dead_letters(&which.filter.of(reason, &OPEN), MANY).await?;
+            chosen.open = which.filter.letters(store, reason, &OPEN, MANY).await?;
             chosen.open.reverse(); // newest first is for reading; what runs again goes in the order in which it died
         }
         for id in &which.ids {
@@ -211,12 +236,29 @@ impl Decision<'_> {
         }
     }
 
-    fn report(&self, done: usize, chosen: &Chosen, as_json: bool) {
-        for (id, why) in &chosen.refused {
-            let _ = writeln!(std::io::stderr(), "error: {id}: {why}");
-        }
+    /// What would be done.
+    fn rehearse(&self, chosen: &Chosen, as_json: bool) {
+        chosen.tell_refused();
         if as_json {
-            let refused: Vec<_> = chosen.refused.iter().map(|(id, why)| json!({ "id": id, "reason": why })).collect();
+            let ids: Vec<&str> = chosen.open.iter().map(|letter| &*letter.key.id).collect();
+            let told =
+                json!({ "action": self.verb(), "dry_run": true, "would": ids, "refused": chosen.refused_json() });
+            return output::line(told.to_string());
+        }
+        if !chosen.open.is_empty() {
+            rows(&chosen.open).iter().for_each(output::line);
+        }
+        output::line(format!(
+            "a dry run: nothing was done; without --dry-run: {} {}",
+            self.verb(),
+            counted(chosen.open.len())
+        ));
+    }
+
+    fn report(&self, done: usize, chosen: &Chosen, as_json: bool) {
+        chosen.tell_refused();
+        if as_json {
+            let refused = chosen.refused_json();
             let told = json!({ "action": self.verb(), "done": done, "already": chosen.already, "refused": refused });
             return output::line(told.to_string());
         }
