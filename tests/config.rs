@@ -211,6 +211,14 @@ fn a_variable_names_the_file_and_the_flag_counts_more() {
 }
 
 #[test]
+fn a_channel_on_another_broker_is_refused_and_not_sent_to_the_first() {
+    problems(
+        "[transport.log]\nurl = 'kafka://host:9092'\n[channel.\"car.events\"]\ntransport = 'log'",
+        "[channel.\"car.events\"] transport: a worker serves one broker, that of [transport.default]; leave it away, and start a worker for each broker",
+    );
+}
+
+#[test]
 fn variables_of_kubernetes_are_no_settings() {
     let config = case()
         .env("PITCREW_SERVICE_HOST", "10.0.0.1")

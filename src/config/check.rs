@@ -256,6 +256,10 @@ fn channels(config: &Config, found: &mut Found) {
                 None => format!("write {}", header(&["transport", channel.transport.as_str()])),
             };
             found.impossible(&section, "transport", format!("there is no transport `{}`", channel.transport), fix);
+        } else if channel.transport.as_str() != "default" {
+            // What goes there would go to the default broker without a word.
+            let reason = "a worker serves one broker, that of [transport.default]";
+            found.impossible(&section, "transport", reason, "leave it away, and start a worker for each broker");
         }
         retry(config, name.as_str(), found);
     }
