@@ -109,18 +109,25 @@ impl Publisher {
         if let Some(channel) = known.filter(|channel| channel.status().connected()) {
             return Ok(channel);
         }
-        for exchange in exchanges.iter().filter(|exchange| !exchange.is_empty()) {
-            exists(&connection, exchange).await?;
-        }
-        let opened = async {
-            let channel = link::channel(&connection).await?;
-            channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok(channel)
-        };
-        let channel = opened.await.map_err(|error: lapin::Error| PublishError::Refused(error.to_string()))?;
+        // A connection that is cut in the middle of this leaves some of the client's questions without an answer for ever.
+        let opened = tokio::time::timeout(CONFIRM, open(&connection, exchanges)).await;
+        let no_answer = || PublishError::Refused(format!("no channel within {} s", CONFIRM.as_secs()));
+        let channel = opened.map_err(|_elapsed| no_answer())??;
         self.channels.lock().unwrap_or_else(PoisonError::into_inner).insert(to.clone(), channel.clone());
         Ok(channel)
     }
+}
+
+async fn open(connection: &Connection, exchanges: &HashSet<&str>) -> Result<Channel, PublishError> {
+    for exchange in exchanges.iter().filter(|exchange| !exchange.is_empty()) {
+        exists(connection, exchange).await?;
+    }
+    let opened = async {
+        let channel = link::channel(connection).await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        Ok(channel)
+    };
+    opened.await.map_err(|error: lapin::Error| PublishError::Refused(error.to_string()))
 }
 
 /// Asked before the first publish on a channel: a missing exchange would end it, with everything in flight in doubt.
