@@ -7,7 +7,7 @@ mod lane;
 mod rows;
 mod sweep;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::{
     route::Router,

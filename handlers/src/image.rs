@@ -5,7 +5,6 @@
 //! runtime) with `decode.rs`, `exif.rs`, `colour.rs`, `pixels.rs`, `encode.rs` and `look.rs`, `studio.rs` (on which threads).
 //! This page only ties them to the runtime.
 
-pub mod address;
 pub mod colour;
 pub mod contract;
 pub mod decode;

@@ -1,7 +1,8 @@
 //! A password, a key: a text that is never printed.
 
+use anyhow::{Context as _, bail};
 use serde::{Deserialize, Deserializer, de};
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// It prints as `***`.
 #[derive(Clone)]
@@ -11,6 +12,22 @@ impl Secret {
     /// Takes the text without the spaces and line ends around it.
     pub fn new(text: &str) -> Self {
         Self(text.trim().to_owned())
+    }
+
+    /// The one that a section gives: as `key`, or in a file as `<key>_file`.
+    ///
+    /// # Errors
+    /// Both are given, or the file cannot be read.
+    pub fn given(key: &str, text: Option<Self>, file: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        match (text, file) {
+            (Some(_), Some(_)) => bail!("both {key} and {key}_file are given; give one"),
+            (text, None) => Ok(text),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(file);
+                let text = text.with_context(|| format!("failed to read {key}_file `{}`", file.display()))?;
+                Ok(Some(Self::new(&text)))
+            }
+        }
     }
 
     /// The text: for whoever it is for.

@@ -3,11 +3,13 @@
 use crate::{
     Envelope, clock,
     pipeline::operation_hash,
-    store::{Accepted, Asked, AskedKey, OutboxRow, StoreError},
+    relay::Relay,
+    store::{Accepted, Asked, AskedKey, OutboxRow, Store, StoreError},
     worker::View,
 };
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// Commands in one transaction.
 const BATCH: usize = 128;
@@ -51,7 +53,7 @@ impl Queue {
 async fn run(view: Arc<View>, mut entries: mpsc::Receiver<Entry>) {
     let mut batch = Vec::new();
     while entries.recv_many(&mut batch, BATCH).await > 0 {
-        let answers = commit(&view, &batch).await;
+        let answers = commit(&*view.store, &view.relay, view.worker, &batch).await;
         for (entry, answer) in batch.drain(..).zip(answers) {
             if let Ok(Accepted::New) = answer {
                 // This worker owns the rows, so they leave at once.
@@ -64,26 +66,29 @@ async fn run(view: Arc<View>, mut entries: mpsc::Receiver<Entry>) {
 }
 
 /// All together; where the store refuses the batch, each by itself, so that one of them spoils no other's.
-async fn commit(view: &View, batch: &[Entry]) -> Vec<Result<Accepted, String>> {
-    match store(view, batch).await {
+async fn commit(store: &dyn Store, relay: &Relay, worker: Uuid, batch: &[Entry]) -> Vec<Result<Accepted, String>> {
+    // Perhaps stored, and the answer was lost: the relay looks whether rows stand there under its name.
+    let in_doubt = |entries: &[Entry], error: &StoreError| {
+        entries.iter().for_each(|entry| relay.look_again(&entry.order.rows));
+        entries.iter().map(|_| Err(error.to_string())).collect::<Vec<_>>()
+    };
+    match write(store, worker, batch).await {
         Ok(accepted) => accepted.into_iter().map(Ok).collect(),
         Err(StoreError::Refused(_)) if batch.len() > 1 => {
             let mut answers = Vec::with_capacity(batch.len());
-            for entry in batch {
-                let answer = store(view, std::slice::from_ref(entry)).await;
-                answers.push(answer.map(|mut accepted| accepted.remove(0)).map_err(|error| error.to_string()));
+            for entry in batch.chunks(1) {
+                match write(store, worker, entry).await {
+                    Ok(accepted) => answers.extend(accepted.into_iter().map(Ok)),
+                    Err(error) => answers.extend(in_doubt(entry, &error)),
+                }
             }
             answers
         }
-        Err(error) => {
-            // Perhaps stored, and the answer was lost: the relay looks whether rows stand there under its name.
-            batch.iter().for_each(|entry| view.relay.look_again(&entry.order.rows));
-            batch.iter().map(|_| Err(error.to_string())).collect()
-        }
+        Err(error) => in_doubt(batch, &error),
     }
 }
 
-async fn store(view: &View, batch: &[Entry]) -> Result<Vec<Accepted>, StoreError> {
+async fn write(store: &dyn Store, worker: Uuid, batch: &[Entry]) -> Result<Vec<Accepted>, StoreError> {
     let asked: Vec<_> = batch
         .iter()
         .map(|Entry { order, hash, .. }| Asked {
@@ -94,5 +99,43 @@ async fn store(view: &View, batch: &[Entry]) -> Result<Vec<Accepted>, StoreError
             }),
         })
         .collect();
-    view.store.accept(Some(view.worker), &asked, clock::now()).await
+    store.accept(Some(worker), &asked, clock::now()).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        relay::tests::{Bed, row},
+        store::memory::Failure,
+        transport::Published,
+    };
+
+    /// A command whose commit was done and not answered stands in the outbox under a worker that was not told of it.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_stored_without_an_answer_leaves_all_the_same() {
+        for together in [true, false] {
+            let bed = Bed::make(100, |_, _| Ok(Published::Confirmed));
+            if !together {
+                bed.store.fail_next(1, Failure::Refused); // one of them spoils the batch: each by itself
+            }
+            bed.store.fail_next(1, Failure::AnswerLost);
+            let rows = [row("a", None), row("a", None)];
+            let entry = |row: &OutboxRow| {
+                let order = Order { envelope: row.envelope.clone(), consumer: "a".into(), rows: vec![row.clone()] };
+                Entry { order, hash: None, answer: oneshot::channel().0 }
+            };
+            let batch: Vec<Entry> = rows.iter().map(entry).collect();
+            let answers = commit(&*bed.store, &bed.relay, bed.worker, &batch).await;
+            let known: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+            assert_eq!(known, [false, !together]);
+            for (row, known) in rows.iter().zip(known) {
+                if known {
+                    bed.relay.take(vec![row.clone()]); // as `run` does
+                }
+            }
+            bed.until(|bed| bed.seen().len() == 2).await;
+            assert_eq!(bed.store.failures_left(), 0);
+        }
+    }
 }

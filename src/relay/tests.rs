@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use std::{collections::HashSet, sync::atomic::Ordering::Relaxed};
 
 /// What a destination says to a row, given how often it has seen it.
-type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
+pub(crate) type Script = fn(&OutboxRow, usize) -> Result<Published, PublishError>;
 
 struct Broker {
     script: Script,
@@ -60,17 +60,17 @@ impl Transport for Broker {
     async fn close(&self) {}
 }
 
-struct Bed {
-    store: Arc<MemoryStore>,
+pub(crate) struct Bed {
+    pub(crate) store: Arc<MemoryStore>,
     broker: Arc<Broker>,
-    relay: Relay,
-    worker: Uuid,
+    pub(crate) relay: Relay,
+    pub(crate) worker: Uuid,
     stop: CancellationToken,
 }
 
 impl Bed {
     /// `rows`: of one destination in memory.
-    fn make(rows: usize, script: Script) -> Self {
+    pub(crate) fn make(rows: usize, script: Script) -> Self {
         let (store, stop, worker) = (Arc::new(MemoryStore::new()), CancellationToken::new(), clock::uuid_v7());
         let broker = Arc::new(Broker { script, seen: Mutex::default(), begun: Mutex::default() });
         let settings = Settings { rows, batch: 3, ..Settings::new(worker, "test".into()) };
@@ -84,11 +84,11 @@ impl Bed {
         self.relay.take(rows.to_vec());
     }
 
-    fn seen(&self) -> Vec<Uuid> {
+    pub(crate) fn seen(&self) -> Vec<Uuid> {
         self.broker.seen.lock().unwrap().clone()
     }
 
-    async fn until(&self, done: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&self, done: impl Fn(&Self) -> bool) {
         let waited = tokio::time::timeout(Duration::from_secs(60), async {
             while !done(self) {
                 poll_pause().await;
@@ -104,7 +104,7 @@ impl Drop for Bed {
     }
 }
 
-fn row(to: &str, key: Option<&str>) -> OutboxRow {
+pub(crate) fn row(to: &str, key: Option<&str>) -> OutboxRow {
     let mut envelope = Envelope::new("demo.Do", "/test", "{}");
     envelope.subject = key.map(str::to_owned);
     route::row(Destination::Channel(to.into()), None, Purpose::Message, Arc::new(envelope))

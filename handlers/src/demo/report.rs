@@ -145,6 +145,25 @@ fn next(text: &mut String, account: &Account, directory: &Path, config: &Path) {
     }
 }
 
+/// As it was, two columns in and folded at 80, each line at its own margin.
 fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect()
+    let folded = |line: &str| {
+        let margin = " ".repeat(2 + line.len() - line.trim_start().len());
+        let options = textwrap::Options::new(80).initial_indent(&margin).subsequent_indent(&margin);
+        let folded = textwrap::fill(line.trim(), options.word_splitter(textwrap::WordSplitter::NoHyphenation));
+        folded.trim_end().to_owned() + "\n"
+    };
+    text.lines().map(folded).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_is_folded_at_its_own_margin() {
+        let told = format!("1 failed\n\n   {} {}\n", "x".repeat(71), "word ".repeat(3));
+        let folded = format!("  1 failed\n\n     {}\n     word word word\n", "x".repeat(71));
+        assert_eq!(indented(&told), folded);
+    }
 }

@@ -4,15 +4,12 @@ use super::vin::Vin;
 use crate::{http, secret::Secret};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use pitcrew::{
-    Outage, clock,
-    config::{format_duration, parse_duration},
-};
+use pitcrew::{Outage, clock, config::format_duration};
 use reqwest::{
     Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH},
 };
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use std::{
     fmt,
     path::PathBuf,
@@ -41,13 +38,13 @@ pub struct ProviderConfig {
     /// A file that holds the key, in place of `api_key`.
     pub api_key_file: Option<PathBuf>,
     /// How long connecting may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "http::duration")]
     pub connect_timeout: Duration,
     /// How long it may be silent.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "http::duration")]
     pub read_timeout: Duration,
     /// How long a call may take in all.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "http::duration")]
     pub total_timeout: Duration,
 }
 impl Default for ProviderConfig {
@@ -62,12 +59,6 @@ impl Default for ProviderConfig {
             total_timeout: Duration::from_secs(10),
         }
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let span = parse_duration(&text).filter(|span| !span.is_zero());
-    span.ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write `500ms`, `5s` or the like")))
 }
 
 /// What the provider says about a car.
@@ -177,14 +168,7 @@ impl Provider {
             url.query().is_none() && url.fragment().is_none(),
             "the url holds a query; give the base alone"
         );
-        let key = match (config.api_key, config.api_key_file) {
-            (Some(_), Some(_)) => anyhow::bail!("both api_key and api_key_file are given; give one"),
-            (key, None) => key,
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(&file);
-                Some(Secret::new(&text.with_context(|| format!("failed to read api_key_file `{}`", file.display()))?))
-            }
-        };
+        let key = Secret::given("api_key", config.api_key, config.api_key_file.as_deref())?;
         anyhow::ensure!(key.as_ref().is_none_or(|key| !key.expose().is_empty()), "the API key is empty");
         if config.url.is_none() {
             warn!(url = SIMULATED, "no `url` of a history provider is set: a simulator on this machine is asked");
@@ -281,7 +265,7 @@ impl Provider {
                 ProviderError::Unauthorised { provider, said }
             }
             408 | 425 | 429 | 500..=599 => {
-                let retry_after = text(headers, RETRY_AFTER).and_then(|text| retry_after(&text, now));
+                let retry_after = http::retry_after(headers, now);
                 ProviderError::Busy { provider, status, retry_after, said }
             }
             300..=499 => ProviderError::Refused { provider, status, said },
@@ -347,15 +331,6 @@ fn is_etag(text: &str) -> bool {
     text.len() <= 256 && opaque.is_some_and(|opaque| opaque.bytes().all(|b| b.is_ascii_graphic() && b != b'"'))
 }
 
-/// RFC 9110, 10.2.3: seconds, or a date in one of the three forms. A date that has passed asks for nothing.
-fn retry_after(text: &str, now: DateTime<Utc>) -> Option<Duration> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
-    }
-    let date: DateTime<Utc> = httpdate::parse_http_date(text).ok()?.into();
-    (date - now).to_std().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,22 +368,6 @@ mod tests {
                 assert_eq!(judge(*status), meaning, "{status}");
             }
         }
-    }
-
-    #[test]
-    fn retry_after_is_read_as_seconds_and_as_any_http_date() {
-        let now = DateTime::parse_from_rfc3339("1994-11-06T08:49:00Z").unwrap().to_utc();
-        let read = |text| retry_after(text, now);
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        assert_eq!(read("0"), Some(Duration::ZERO));
-        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
-            assert_eq!(read(date), Some(Duration::from_secs(37)), "{date}");
-        }
-        assert_eq!(read("Sun, 06 Nov 1994 08:48:00 GMT"), None, "it has passed");
-        for wrong in ["", "-1", "+5", "1.5", "soon", "١٢", "Sun, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(read(wrong), None, "{wrong}");
-        }
-        assert_eq!(read("99999999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
     }
 
     #[test]

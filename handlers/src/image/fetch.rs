@@ -1,21 +1,14 @@
-//! Channel Adapter: originals over HTTP, from addresses that a stranger chose.
-//!
-//! Every address is checked where it is used: the name is resolved here, the addresses that are not allowed are taken out, and the
-//! connection is made to one of the rest. A check before, by another look-up, would check another answer ("DNS rebinding").
+//! Channel Adapter: originals over HTTP, from addresses that a stranger chose (`http/public.rs`).
 
-use super::{address::Allowed, recipe::FetchConfig, source::SourceError};
-use crate::http;
+use super::{recipe::FetchConfig, source::SourceError};
+use crate::http::{
+    self, Failed,
+    public::{Allowed, CheckedNames, NotPublic, SystemNames, written_out},
+};
 use bytes::{Bytes, BytesMut};
-use reqwest::{
-    Client, Response, StatusCode, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-    header::{LOCATION, RETRY_AFTER},
-};
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use pitcrew::clock;
+use reqwest::{Client, Response, StatusCode, Url, dns::Resolve, header::LOCATION};
+use std::{sync::Arc, time::Duration};
 
 /// How often an address may name another one.
 const MOST_REDIRECTS: usize = 3;
@@ -48,7 +41,6 @@ impl Fetcher {
         let allowed = Arc::new(Allowed::and(config.allow.clone()));
         let names = Arc::new(CheckedNames { names: Arc::new(names), allowed: allowed.clone() });
         let client = http::client(|client| {
-            // A proxy would resolve the name once more.
             let client = client.dns_resolver(names.clone()).no_proxy().referer(false);
             client.connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
         })?;
@@ -91,11 +83,10 @@ impl Fetcher {
         if !url.username().is_empty() || url.password().is_some() {
             return no_url("it holds a password, which would stay in messages and logs");
         }
-        let Some(host) = url.host_str() else { return no_url("it names no host") };
-        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-            Ok(address) if !self.allowed.admits(address) => Err(SourceError::NotPublic { host: host.into(), address }),
-            _ => Ok(()),
+        if url.host_str().is_none() {
+            return no_url("it names no host");
         }
+        Ok(written_out(url, &self.allowed)?)
     }
 }
 
@@ -126,63 +117,19 @@ fn refused(status: StatusCode, response: &Response) -> SourceError {
     if !not_now {
         return SourceError::Refused { status };
     }
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.trim().parse().ok());
-    SourceError::NotNow { status, after: seconds.map(|s| Duration::from_secs(s).min(MOST_PATIENCE)) }
+    let after = http::retry_after(response.headers(), clock::now());
+    SourceError::NotNow { status, after: after.map(|after| after.min(MOST_PATIENCE)) }
 }
 
-/// What the client says, with the causes that it keeps to itself.
 fn unreachable(error: reqwest::Error) -> SourceError {
-    // The message holds the command, and the log this text: not the URL once more.
-    let error = error.without_url();
-    let causes = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |e| e.source());
-    let mut said = Vec::new();
-    for cause in causes {
-        if let Some(NotPublic { host, address }) = cause.downcast_ref() {
-            return SourceError::NotPublic { host: host.clone(), address: *address };
-        }
-        said.push(cause.to_string());
-    }
-    SourceError::Unreachable(said.join(": "))
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("`{host}` is at {address}, which is not public")]
-pub(crate) struct NotPublic {
-    host: String,
-    address: IpAddr,
-}
-
-/// The names of the system: its resolver, its hosts file.
-struct SystemNames;
-impl Resolve for SystemNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            Ok(Box::new(found.into_iter()) as Addrs)
-        })
+    match http::failed(error) {
+        Failed::NotPublic(not_public) => not_public.into(),
+        Failed::Unreachable(why) => SourceError::Unreachable(why),
     }
 }
 
-/// Only the addresses that may be fetched from.
-pub(crate) struct CheckedNames {
-    names: Arc<dyn Resolve>,
-    allowed: Arc<Allowed>,
-}
-impl CheckedNames {
-    pub(crate) fn of_the_system(allowed: Arc<Allowed>) -> Self {
-        Self { names: Arc::new(SystemNames), allowed }
-    }
-}
-impl Resolve for CheckedNames {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (host, allowed) = (name.as_str().to_owned(), self.allowed.clone());
-        let found = self.names.resolve(name);
-        Box::pin(async move {
-            let (admitted, refused): (Vec<_>, Vec<_>) = found.await?.partition(|found| allowed.admits(found.ip()));
-            match refused.first() {
-                Some(first) if admitted.is_empty() => Err(NotPublic { host, address: first.ip() }.into()),
-                _ => Ok(Box::new(admitted.into_iter()) as Addrs),
-            }
-        })
+impl From<NotPublic> for SourceError {
+    fn from(NotPublic { host, address }: NotPublic) -> Self {
+        Self::NotPublic { host, address }
     }
 }

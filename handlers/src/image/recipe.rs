@@ -48,10 +48,10 @@ impl Default for Config {
 #[serde(deny_unknown_fields, default)]
 pub struct FetchConfig {
     /// The longest that one original may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "crate::http::duration")]
     pub timeout: Duration,
     /// Networks that may be fetched from although they are not public, e.g. `10.1.0.0/16`.
-    pub allow: Vec<super::address::Network>,
+    pub allow: Vec<crate::http::public::Network>,
 }
 impl Default for FetchConfig {
     fn default() -> Self {
@@ -157,11 +157,4 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
     let text = String::deserialize(from)?;
     pitcrew::config::parse_size(&text)
         .ok_or_else(|| de::Error::custom(format_args!("`{text}` is no size; write e.g. \"20MB\"")))
-}
-
-fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    pitcrew::config::parse_duration(&text)
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| de::Error::custom(format_args!("`{text}` is no duration; write e.g. \"20s\"")))
 }

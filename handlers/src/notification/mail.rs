@@ -2,7 +2,7 @@
 
 use super::{contract::Letter, template::line};
 use crate::{http::use_ring, secret::Secret};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{Mailbox, SinglePart},
@@ -130,14 +130,7 @@ impl Smtp {
     /// Names the setting that cannot be used.
     pub fn new(config: MailConfig) -> anyhow::Result<Self> {
         let from = config.from.parse().with_context(|| format!("from: `{}` is no address", config.from))?;
-        let password = match (config.password, config.password_file) {
-            (Some(_), Some(_)) => bail!("both password and password_file are given; give one"),
-            (password, None) => password,
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(&file);
-                Some(Secret::new(&text.with_context(|| format!("failed to read password_file `{}`", file.display()))?))
-            }
-        };
+        let password = Secret::given("password", config.password, config.password_file.as_deref())?;
         ensure!(config.user.is_some() == password.is_some(), "give both user and password, or none of them");
         let Some(host) = config.host else {
             warn!("no `host` of a mail server is set: mails become dead letters");

@@ -6,24 +6,19 @@
 
 use super::contract::Letter;
 use crate::{
-    http,
-    image::{
-        address::{Allowed, Network},
-        fetch::{CheckedNames, NotPublic},
+    http::{
+        self, Failed,
+        public::{Allowed, CheckedNames, Network, NotPublic, SystemNames, written_out},
     },
     secret::Secret,
 };
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, Mac};
-use pitcrew::{Outage, config::parse_duration};
-use reqwest::{
-    Client, StatusCode, Url,
-    header::{CONTENT_TYPE, RETRY_AFTER},
-};
-use serde::{Deserialize, Deserializer, de};
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
+use serde::Deserialize;
 use sha2::Sha256;
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use tracing::warn;
 
 /// Time and signature: `t=1767225600,v1=<64 hexadecimal digits>`.
@@ -34,6 +29,8 @@ pub const KEY: &str = "idempotency-key";
 pub const WINDOW: Duration = Duration::from_secs(300);
 /// So much of an answer is told to people, in bytes.
 const EXCERPT: usize = 120;
+/// A receiver that asks for more patience than this does not mean us.
+const MOST_PATIENCE: Duration = Duration::from_secs(3_600);
 /// The shortest secret, in bytes.
 const SHORTEST: usize = 16;
 
@@ -48,19 +45,13 @@ pub struct WebhookConfig {
     /// Networks that may be called although they are not public, e.g. `["10.1.0.0/16"]`.
     pub allow: Vec<Network>,
     /// How long a call may take.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "http::duration")]
     pub timeout: Duration,
 }
 impl Default for WebhookConfig {
     fn default() -> Self {
         Self { secret: None, secret_file: None, allow: Vec::new(), timeout: Duration::from_secs(10) }
     }
-}
-
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let span = parse_duration(&text).filter(|span| !span.is_zero());
-    span.ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write `500ms`, `5s` or the like")))
 }
 
 /// Why a call was not taken.
@@ -98,11 +89,9 @@ pub enum WebhookError {
     Unreachable(String),
 }
 
-impl WebhookError {
-    /// Each user has a receiver of their own, and one that is down says nothing of the others: none of this is an outage of all.
-    /// Storm control slows down if most of them fail.
-    pub fn outage(&self) -> Option<Outage> {
-        None
+impl From<NotPublic> for WebhookError {
+    fn from(not_public: NotPublic) -> Self {
+        Self::NotPublic(not_public.to_string())
     }
 }
 
@@ -120,20 +109,13 @@ impl Webhook {
     /// # Errors
     /// Names the setting that cannot be used.
     pub fn new(config: WebhookConfig) -> anyhow::Result<Self> {
-        let secret = match (config.secret, config.secret_file) {
-            (Some(_), Some(_)) => bail!("both secret and secret_file are given; give one"),
-            (secret, None) => secret,
-            (None, Some(file)) => {
-                let text = std::fs::read_to_string(&file);
-                Some(Secret::new(&text.with_context(|| format!("failed to read secret_file `{}`", file.display()))?))
-            }
-        };
+        let secret = Secret::given("secret", config.secret, config.secret_file.as_deref())?;
         match &secret {
             Some(secret) => ensure!(secret.expose().len() >= SHORTEST, "the secret has less than {SHORTEST} bytes"),
             None => warn!("no `secret` of webhooks is set: calls become dead letters"),
         }
         let allowed = Arc::new(Allowed::and(config.allow));
-        let names = Arc::new(CheckedNames::of_the_system(allowed.clone()));
+        let names = Arc::new(CheckedNames { names: Arc::new(SystemNames), allowed: allowed.clone() });
         let client = http::client(|client| {
             client.dns_resolver(names.clone()).no_proxy().referer(false).timeout(config.timeout)
         })?;
@@ -147,11 +129,7 @@ impl Webhook {
     pub async fn post(&self, url: &str, letter: &Letter, now: DateTime<Utc>) -> Result<(), WebhookError> {
         let secret = self.secret.as_ref().ok_or(WebhookError::NotSet)?;
         let url = parse(url).map_err(|error| WebhookError::NoUrl(format!("{error:#}")))?;
-        if let Some(Ok(address)) = url.host_str().map(|host| host.trim_matches(['[', ']']).parse::<IpAddr>())
-            && !self.allowed.admits(address)
-        {
-            return Err(WebhookError::NotPublic(format!("{address} is not public")));
-        }
+        written_out(&url, &self.allowed)?;
         let body = serde_json::to_vec(letter).map_err(|error| WebhookError::NoUrl(error.to_string()))?;
         let call = self
             .client
@@ -161,7 +139,8 @@ impl Webhook {
             .header(KEY, letter.id.escape_default().to_string())
             .body(body);
         let mut answer = call.send().await.map_err(unreachable)?;
-        let (status, after) = (answer.status(), retry_after(&answer));
+        let (status, after) =
+            (answer.status(), http::retry_after(answer.headers(), now).map(|after| after.min(MOST_PATIENCE)));
         if status.is_success() {
             return Ok(());
         }
@@ -187,22 +166,11 @@ pub fn parse(url: &str) -> anyhow::Result<Url> {
     Ok(url)
 }
 
-fn retry_after(answer: &reqwest::Response) -> Option<Duration> {
-    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(Duration::from_secs(3_600)))
-}
-
 fn unreachable(error: reqwest::Error) -> WebhookError {
-    let error = error.without_url();
-    let causes = std::iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |e| e.source());
-    let mut said = Vec::new();
-    for cause in causes {
-        if let Some(not_public) = cause.downcast_ref::<NotPublic>() {
-            return WebhookError::NotPublic(not_public.to_string());
-        }
-        said.push(cause.to_string());
+    match http::failed(error) {
+        Failed::NotPublic(not_public) => not_public.into(),
+        Failed::Unreachable(why) => WebhookError::Unreachable(why),
     }
-    WebhookError::Unreachable(said.join(": "))
 }
 
 /// The value of [`SIGNATURE`].

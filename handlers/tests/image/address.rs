@@ -1,6 +1,6 @@
 //! Message Filter: which addresses may be fetched from.
 
-use car_workers::image::address::{Allowed, Network};
+use car_workers::http::public::{Allowed, Network};
 use std::net::IpAddr;
 
 #[test]

@@ -1,15 +1,23 @@
-//! Message Filter: which addresses may be fetched from.
+//! Message Filter: which addresses may be called.
 //!
-//! A URL in a command was written by a stranger. Whoever can make this worker fetch it stands where the worker stands: inside.
+//! A URL in a command was written by a stranger. Whoever can make this worker call it stands where the worker stands: inside.
 //! So only what is public is reached, and what is public is decided by the address, never by the name.
+//!
+//! Every address is checked where it is used: the name is resolved here, the addresses that are not allowed are taken out, and the
+//! connection is made to one of the rest. A check before, by another look-up, would check another answer ("DNS rebinding").
 
+use reqwest::{
+    Url,
+    dns::{Addrs, Name, Resolve, Resolving},
+};
 use serde::Deserialize;
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     str::FromStr,
+    sync::Arc,
 };
 
-/// Which addresses may be fetched from: those of the public Internet, and those that the config allows.
+/// Which addresses may be called: those of the public Internet, and those that the config allows.
 #[derive(Debug, Clone, Default)]
 pub struct Allowed(Vec<Network>);
 impl Allowed {
@@ -18,11 +26,61 @@ impl Allowed {
         Self(networks)
     }
 
-    /// Whether this one may be fetched from.
+    /// Whether this one may be called.
     pub fn admits(&self, address: IpAddr) -> bool {
         // `::ffff:10.0.0.1` goes to 10.0.0.1.
         let address = address.to_canonical();
         is_public(address) || self.0.iter().any(|network| network.holds(address))
+    }
+}
+
+/// What no look-up will check: an address that is written out needs none.
+///
+/// # Errors
+/// It is not public.
+pub(crate) fn written_out(url: &Url, allowed: &Allowed) -> Result<(), NotPublic> {
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) if !allowed.admits(address) => Err(NotPublic { host: host.to_owned(), address }),
+        _ => Ok(()),
+    }
+}
+
+/// Where a stranger's URL would lead inside.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("`{host}` is at {address}, which is not public")]
+pub(crate) struct NotPublic {
+    pub(crate) host: String,
+    pub(crate) address: IpAddr,
+}
+
+/// The names of the system: its resolver, its hosts file.
+pub(crate) struct SystemNames;
+impl Resolve for SystemNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Only the addresses that may be called. With it goes `no_proxy()`: a proxy would resolve the name once more.
+pub(crate) struct CheckedNames {
+    pub(crate) names: Arc<dyn Resolve>,
+    pub(crate) allowed: Arc<Allowed>,
+}
+impl Resolve for CheckedNames {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (host, allowed) = (name.as_str().to_owned(), self.allowed.clone());
+        let found = self.names.resolve(name);
+        Box::pin(async move {
+            let (admitted, refused): (Vec<_>, Vec<_>) = found.await?.partition(|found| allowed.admits(found.ip()));
+            match refused.first() {
+                Some(first) if admitted.is_empty() => Err(NotPublic { host, address: first.ip() }.into()),
+                _ => Ok(Box::new(admitted.into_iter()) as Addrs),
+            }
+        })
     }
 }
 
