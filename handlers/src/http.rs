@@ -74,7 +74,7 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
 pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     let span = parse_duration(&text).filter(|span| !span.is_zero());
-    span.ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write `500ms`, `5s` or the like")))
+    span.ok_or_else(|| de::Error::custom(format!("`{text}` is no duration; write e.g. \"20s\"")))
 }
 
 #[cfg(test)]
