@@ -7,6 +7,7 @@ mod explain;
 #[cfg(feature = "http")]
 mod health;
 mod output;
+mod push;
 mod replay;
 mod run;
 mod send;
@@ -26,6 +27,7 @@ use crate::{
 use anyhow::{Context as _, ensure};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{path::PathBuf, sync::Arc};
+use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Runs a worker binary of these handlers: parses the command line, does what it says, and ends the process on failure.
 ///
@@ -174,14 +176,17 @@ impl App {
             && let Some((_, run)) = extra.into_iter().find(|(command, _)| command.get_name() == name)
         {
             let globals = Globals::from_arg_matches(matches)?;
-            log_to_stderr(&globals, "warn");
+            log_to_stderr(&globals, "warn", None);
             return run(&globals, sub, handlers);
         }
         let Cli { globals, command } = Cli::from_arg_matches(matches)?;
-        log_to_stderr(&globals, if matches!(command, Command::Run(_)) { "info" } else { "warn" });
+        // These two push what they do to a collector, and begin their log with that.
+        if !matches!(command, Command::Run(_) | Command::Send(_)) {
+            log_to_stderr(&globals, "warn", None);
+        }
         match command {
             Command::Run(run) => run.run(&globals, handlers),
-            Command::Send(send) => block_on(send.run(&globals, handlers)),
+            Command::Send(send) => send.run(&globals, handlers),
             Command::Explain(explain) => block_on(explain.run(&globals)),
             Command::Dead(dead) => block_on(dead.run(&globals, &handlers)),
             Command::Replay(replay) => replay.run(&globals, handlers),
@@ -264,7 +269,10 @@ fn binary_name() -> String {
     path.file_stem().map_or_else(|| "worker".into(), |name| name.to_string_lossy().into_owned())
 }
 
-fn log_to_stderr(globals: &Globals, default: &str) {
+/// What sees spans and events beside the log.
+type Beside = Box<dyn Layer<Registry> + Send + Sync>;
+
+fn log_to_stderr(globals: &Globals, default: &str, beside: Option<Beside>) {
     let level = match globals.verbose {
         0 => default,
         1 => "debug",
@@ -272,12 +280,13 @@ fn log_to_stderr(globals: &Globals, default: &str) {
     };
     // What the RabbitMQ client calls errors (a queue that is not there yet) is an answer to us; what is one, we say ourselves.
     let filter = std::env::var("PITCREW_LOG").unwrap_or_else(|_| format!("{level},sqlx=warn,lapin=off"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    // One filter for both: where each layer has its own, a log loses lines after somebody asked `tracing::enabled!`, as sqlx does.
+    let filter = if beside.is_some() { format!("{filter},pitcrew::trace=debug") } else { filter };
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .try_init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let _ = tracing_subscriber::registry().with(beside).with(log).with(EnvFilter::new(filter)).try_init();
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

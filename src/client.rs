@@ -6,13 +6,14 @@ use crate::{
     context::{EffectError, holds_nul},
     route::Router,
     store::{LetterState, OutboxRow, Store},
-    transport::{Endpoints, Sending, Transport},
+    telemetry::traces::{self, Carried},
+    transport::{Endpoints, PublishError, Sending, Transport},
     worker,
 };
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 /// How long a client tries to publish what it has just written; later it is a worker's business.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -88,7 +89,7 @@ impl Client {
     ) -> anyhow::Result<Self> {
         let contract = handlers.contract();
         let topology = worker::plan(handlers, config)?;
-        let router = Arc::new(topology.router(&contract, config, transport.promises()));
+        let router = Arc::new(topology.router(&contract, config, transport));
         Ok(Self { store, router, endpoints: Arc::new(topology.endpoints(config)), direct: None })
     }
 
@@ -208,7 +209,10 @@ impl Client {
     async fn publish(&self, transport: &dyn Transport, rows: Vec<OutboxRow>) {
         let sendings: Vec<_> = rows.into_iter().map(|row| Sending { row, begun: false }).collect();
         for batch in sendings.chunk_by(|one, next| one.row.destination == next.row.destination) {
-            let answers = transport.publish(&batch[0].row.destination, batch).await;
+            let (to, carried) = (&batch[0].row.destination, batch.iter().map(|sending| sending.row.envelope.carried()));
+            let span = traces::send(transport.kind(), to, carried);
+            let answers = transport.publish(to, batch).instrument(span.clone()).await;
+            traces::sent(&span, answers.iter().find_map(|answer| answer.as_ref().err()).map(PublishError::word));
             let of_batch = || batch.iter().zip(&answers);
             let confirmed: Vec<_> = of_batch().filter(|(_, answer)| answer.is_ok()).map(|(s, _)| s.row.seq).collect();
             if let Some((sending, Err(error))) = of_batch().find(|(_, answer)| answer.is_err()) {
@@ -222,7 +226,10 @@ impl Client {
     /// The rows that [`send_envelopes`](Self::send_envelopes) would write.
     fn rows(&self, envelopes: Vec<Envelope>, due: Option<DateTime<Utc>>) -> anyhow::Result<Vec<OutboxRow>> {
         let mut rows = Vec::with_capacity(envelopes.len());
-        for envelope in envelopes {
+        for mut envelope in envelopes {
+            if envelope.traceparent.is_none() {
+                self.router.trace(&mut envelope, Carried::default());
+            }
             let (id, size, limit) = (envelope.id.clone(), envelope.data.len(), self.router.max_bytes);
             crate::message::wire::check(&envelope).with_context(|| format!("message `{id}`"))?;
             if size > limit {

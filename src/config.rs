@@ -14,7 +14,9 @@ mod routing;
 mod secret;
 mod settings;
 mod show;
+mod telemetry;
 mod units;
+mod web;
 mod words;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use figment::Figment;
 use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
 
-pub use address::{AddressError, BrokerUrl, ManagementUrl, StoreUrl};
+pub use address::{AddressError, BrokerUrl, StoreUrl};
 pub use check::{Gravity, Problem};
 pub use explain::{ConfigError, Finding, Place};
 pub use http::{HttpConfig, Role, TokenConfig};
@@ -35,7 +37,9 @@ pub use secret::{Hidden, Secret};
 pub use settings::{
     ChannelConfig, HandlerConfig, KafkaConfig, Retention, RetryPolicy, StoreConfig, TransportConfig, WorkerConfig,
 };
+pub use telemetry::TelemetryConfig;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use web::{CollectorUrl, ManagementUrl};
 pub use words::{Dedup, GroupProtocol, Guarantees, OnLost, Ordering, Sasl, TooOld, TransportKind, Unrouted};
 
 /// All settings of a service.
@@ -56,6 +60,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// The HTTP door.
     pub http: HttpConfig,
+    /// What is pushed to a collector.
+    pub telemetry: TelemetryConfig,
     /// The brokers by name.
     pub transport: BTreeMap<Name, TransportConfig>,
     /// The channels that differ from the defaults; [`Config::channel`] knows the others too.
@@ -73,6 +79,7 @@ impl Default for Config {
             store: StoreConfig::default(),
             worker: WorkerConfig::default(),
             http: HttpConfig::default(),
+            telemetry: TelemetryConfig::default(),
             transport: BTreeMap::from([(Name::fixed("default"), TransportConfig::default())]),
             channel: BTreeMap::new(),
             handlers: BTreeMap::new(),

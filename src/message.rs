@@ -8,6 +8,7 @@ pub mod wire;
 
 pub(crate) use json::{to_json, to_json_text};
 
+use crate::telemetry::traces::Carried;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
@@ -192,6 +193,11 @@ impl Envelope {
             hop: Hop::default(),
             data: data.into(),
         }
+    }
+
+    /// The context of its creation.
+    pub(crate) fn carried(&self) -> Carried<'_> {
+        Carried { traceparent: self.traceparent.as_deref(), tracestate: self.tracestate.as_deref() }
     }
 
     /// `partitionkey`, else `subject`: messages of one key run one after another.

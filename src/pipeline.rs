@@ -317,7 +317,7 @@ impl Pipeline {
             ty: &work.envelope.ty,
             attempt: work.envelope.hop.attempt,
             correlation: work.envelope.correlation_id.as_deref(),
-            traceparent: work.envelope.traceparent.as_deref(),
+            carried: work.envelope.carried(),
         };
         process.span()
     }

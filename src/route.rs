@@ -6,6 +6,7 @@ use crate::{
     context::{EffectError, RowSpec, holds_nul},
     message::{Intent, wire},
     store::{Destination, OutboxRow, Purpose},
+    telemetry::traces::{self, Carried, Carries, Created},
     transport::Subscription,
 };
 use chrono::{DateTime, Utc};
@@ -42,6 +43,8 @@ pub(crate) struct Route {
 pub(crate) struct Router {
     /// `/<service>`: the `source` of what we send.
     pub(crate) source: String,
+    /// `rabbitmq`, `kafka`, `embedded`: `messaging.system`.
+    pub(crate) system: &'static str,
     /// By type.
     pub(crate) routes: BTreeMap<String, Route>,
     /// Types that the handlers may send.
@@ -88,12 +91,24 @@ impl Router {
             envelope.actor = cause.actor.clone();
             envelope.correlation_id = cause.correlation_id.clone().or_else(|| Some(cause.id.clone()));
             envelope.causation_id = Some(cause.id.clone());
-            envelope.traceparent = cause.traceparent.clone();
-            envelope.tracestate = cause.tracestate.clone();
         }
+        self.trace(&mut envelope, cause.map(Envelope::carried).unwrap_or_default());
         // What could not be read again would stand in the outbox for ever.
         wire::check(&envelope).map_err(|source| EffectError::Malformed { what, source })?;
         Ok(envelope)
+    }
+
+    /// Gives a new message the context of its creation.
+    pub(crate) fn trace(&self, envelope: &mut Envelope, cause: Carried<'_>) {
+        let created = Created {
+            system: self.system,
+            channel: self.routes.get(&envelope.ty).map_or("", |route| &route.channel),
+            id: &envelope.id,
+            ty: &envelope.ty,
+            correlation: envelope.correlation_id.as_deref(),
+        };
+        let Carries { traceparent, tracestate } = traces::create(created, cause);
+        (envelope.traceparent, envelope.tracestate) = (traceparent, tracestate);
     }
 
     /// The outbox rows of a message: one, or one for each subscription where the transport wants that.

@@ -4,8 +4,12 @@
 
 #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "part of it is read by the HTTP door alone"))]
 pub(crate) mod metrics;
+#[cfg(feature = "otlp")]
+pub(crate) mod otlp;
+pub(crate) mod traces;
 
-use tracing::{Span, debug, info, info_span, warn};
+use traces::Carried;
+use tracing::{Span, debug, field::Empty, info, info_span, warn};
 
 /// One attempt at one message.
 #[derive(Clone, Copy, Debug)]
@@ -17,15 +21,22 @@ pub(crate) struct Process<'a> {
     pub(crate) ty: &'a str,
     pub(crate) attempt: u32,
     pub(crate) correlation: Option<&'a str>,
-    pub(crate) traceparent: Option<&'a str>,
+    pub(crate) carried: Carried<'a>,
 }
 
 impl Process<'_> {
     /// Its span: `process {destination}`, kind CONSUMER.
     pub(crate) fn span(self) -> Span {
-        info_span!(
+        let span = info_span!(
+            target: "pitcrew::trace",
+            parent: None,
             "process",
+            otel.name = format_args!("process {}", self.channel),
             otel.kind = "consumer",
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+            error.type = Empty,
+            pitcrew.fate = Empty,
             messaging.system = self.system,
             messaging.operation.type = "process",
             messaging.operation.name = "process",
@@ -35,8 +46,21 @@ impl Process<'_> {
             messaging.message.conversation_id = self.correlation,
             pitcrew.message.type = self.ty,
             pitcrew.attempt = self.attempt,
-            traceparent = self.traceparent,
-        )
+            traceparent = self.carried.traceparent,
+        );
+        traces::follow(&span, self.carried);
+        span
+    }
+}
+
+/// How an attempt ended; `error`: its kind and what it said, if it did not end done.
+pub(crate) fn processed(span: &Span, fate: &'static str, error: Option<(&'static str, &str)>) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("pitcrew.fate", fate);
+    if let Some((kind, text)) = error {
+        span.record("otel.status_code", "ERROR").record("otel.status_description", text).record("error.type", kind);
     }
 }
 

@@ -5,7 +5,7 @@ use crate::{
     handler::Contract,
     message::Intent,
     route::{self, Route, Router},
-    transport::{Channel, Endpoints, Promises, Subscription},
+    transport::{Channel, Endpoints, Subscription, Transport},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -92,7 +92,8 @@ impl Topology {
     }
 
     /// The routing table over these routes.
-    pub(crate) fn router(&self, contract: &Contract, config: &Config, promises: Promises) -> Router {
+    pub(crate) fn router(&self, contract: &Contract, config: &Config, transport: &dyn Transport) -> Router {
+        let promises = transport.promises();
         let subscribers = promises.row_per_subscription.then(|| {
             let mut by_channel: HashMap<Arc<str>, Vec<Subscription>> = HashMap::new();
             for Planned { subscription, .. } in &self.subscriptions {
@@ -102,6 +103,7 @@ impl Topology {
         });
         Router {
             source: format!("/{}", config.service.as_str()),
+            system: transport.kind(),
             routes: self.routes.clone(),
             declared: contract.types.iter().filter(|(_, info)| info.emitted).map(|(ty, _)| (*ty).to_owned()).collect(),
             rows: contract.rows.clone(),

@@ -156,7 +156,7 @@ impl Worker {
         let endpoints = topology.endpoints(&config);
         patiently(patience, async || transport.declare(&endpoints).await.context("preparing the broker")).await?;
         let subscriptions = endpoints.subscriptions;
-        let router = Arc::new(topology.router(&contract, &config, transport.promises()));
+        let router = Arc::new(topology.router(&contract, &config, &*transport));
         let (relay_stop, give_up, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let metrics = Arc::new(metrics(&config, transport.kind(), &subscriptions, &endpoints.channels, readers));

@@ -44,8 +44,8 @@ fn every_image_is_pinned_to_a_version() {
 #[test]
 fn every_service_says_when_it_is_ready() {
     let compose = compose();
-    // Nothing waits for the provider: the worker asks again.
-    for name in names(&compose["services"]).into_iter().filter(|name| *name != "provider") {
+    // Nothing waits for these: the worker asks the one again, and goes on without the other.
+    for name in names(&compose["services"]).into_iter().filter(|name| !["provider", "collector"].contains(name)) {
         let test = strings(&compose["services"][name]["healthcheck"]["test"]);
         assert_eq!(test.first(), Some(&"CMD"), "{name}: `docker compose up --wait` needs a health check to wait for");
         assert!(test.len() > 1, "{name}: its health check runs nothing");
@@ -175,8 +175,23 @@ fn watching_is_for_who_asks_for_it() {
     let compose = compose();
     for name in names(&compose["services"]) {
         let profiles = &compose["services"][name]["profiles"];
-        let is_watching = ["prometheus", "grafana"].contains(&name);
+        let is_watching = ["prometheus", "grafana", "collector"].contains(&name);
         let wanted = if is_watching { vec!["observability"] } else { vec![] };
         assert_eq!(if profiles.is_badvalue() { vec![] } else { strings(profiles) }, wanted, "{name}");
+    }
+}
+
+#[test]
+fn the_collector_listens_where_its_users_are_told_to_push() {
+    let collector = parse(include_str!("../deploy/otel/config.yaml"));
+    let listens = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].as_str();
+    assert_eq!(listens, Some("0.0.0.0:4318"));
+    let pipelines = &collector["service"]["pipelines"];
+    for name in names(pipelines) {
+        for part in ["receivers", "processors", "exporters"] {
+            for one in strings(&pipelines[name][part]) {
+                assert!(names(&collector[part]).contains(&one), "{name}: no {part} is called {one}");
+            }
+        }
     }
 }

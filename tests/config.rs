@@ -707,6 +707,8 @@ fn the_reference_file_names_every_key_with_its_default() {
     let sha256 = Hidden::new("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
     let token = TokenConfig { sha256, roles: vec![Role::Send, Role::Read] };
     expected.http.tokens.insert(name("shop"), token);
+    expected.telemetry.endpoint = Some("http://127.0.0.1:4318".parse().unwrap());
+    expected.telemetry.ca_file = Some("/etc/ssl/collector-ca.pem".into());
     broker.user = Some("cars".into());
     broker.password = Some(Hidden::new("secret"));
     broker.password_file = Some("/run/secrets/broker-password".into());
@@ -759,8 +761,8 @@ fn every_setting_of_the_reference_file_has_a_comment_above_it() {
 mod generated {
     use super::*;
     use pitcrew::config::{
-        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Sasl, Secret, StoreConfig, TooOld,
-        TransportConfig, Unrouted, WorkerConfig,
+        BrokerUrl, GroupProtocol, KafkaConfig, Name, OnLost, Retention, RetryPolicy, Sasl, Secret, StoreConfig,
+        TelemetryConfig, TooOld, TransportConfig, Unrouted, WorkerConfig,
     };
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
@@ -909,6 +911,23 @@ mod generated {
         )
     }
 
+    fn telemetry() -> impl Strategy<Value = TelemetryConfig> {
+        let endpoint = proptest::option::of(
+            "https?://[a-z.]{1,9}(:[0-9]{1,5})?(/[a-z]{0,4})?".prop_map(|url| url.parse().unwrap()),
+        );
+        let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
+        (endpoint, ca_file, any::<bool>(), any::<bool>(), 0_f64..=1., a_duration()).prop_map(
+            |(endpoint, ca_file, traces, metrics, sample, interval)| TelemetryConfig {
+                endpoint,
+                ca_file,
+                traces,
+                metrics,
+                sample,
+                interval,
+            },
+        )
+    }
+
     fn config() -> impl Strategy<Value = Config> {
         let head = (a_name(), select(Guarantees::ALL), vec(a_name(), 0..3));
         let named = (
@@ -916,12 +935,24 @@ mod generated {
             btree_map(a_name(), channel(), 0..3),
             btree_map("[a-zA-Z.]{1,20}", handler(), 0..3),
         );
-        (head, store(), worker(), named).prop_map(|((service, guarantees, replyto_allowed), store, worker, named)| {
+        (head, store(), worker(), telemetry(), named).prop_map(|(head, store, worker, telemetry, named)| {
+            let (service, guarantees, replyto_allowed) = head;
             let (mut transport, channel, handlers) = named;
             // The defaults always bring this one.
             transport.entry(name("default")).or_default();
             let http = pitcrew::config::HttpConfig::default();
-            Config { service, guarantees, replyto_allowed, store, worker, http, transport, channel, handlers }
+            Config {
+                service,
+                guarantees,
+                replyto_allowed,
+                store,
+                worker,
+                http,
+                telemetry,
+                transport,
+                channel,
+                handlers,
+            }
         })
     }
 

@@ -83,6 +83,7 @@ async fn each_attempt_is_a_span_with_the_conventions_for_messaging() {
     let spans = recorder.spans.lock().unwrap();
     let expected = |attempt: &str| -> Fields {
         let fields = [
+            ("otel.name", "process demo.commands"),
             ("otel.kind", "consumer"),
             ("messaging.system", "test"),
             ("messaging.operation.type", "process"),

@@ -1,8 +1,9 @@
 //! `run`: the worker itself.
 
-use super::Globals;
+use super::{Globals, push::Push};
 use crate::{
     Handlers, Worker,
+    config::Config,
     worker::{open_store, open_transport, patiently},
 };
 use anyhow::Context as _;
@@ -28,6 +29,13 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self, globals: &Globals, handlers: Handlers) -> anyhow::Result<bool> {
         let config = globals.config()?;
+        let push = Push::begin(globals, &config, "info")?;
+        let ended = self.work(config, handlers, &push);
+        push.end();
+        ended
+    }
+
+    fn work(self, config: Config, handlers: Handlers, push: &Push) -> anyhow::Result<bool> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name(config.service.as_str())
             .enable_all()
@@ -49,7 +57,7 @@ impl Run {
                     Some(door) => worker.read_by(door.readers()),
                     None => worker,
                 };
-                let running = worker.start(opened.store.clone(), transport).await?;
+                let running = push.measures(worker)?.start(opened.store.clone(), transport).await?;
                 #[cfg(feature = "http")]
                 let running = running.behind(door);
                 anyhow::Ok((opened, running))

@@ -1,9 +1,10 @@
 //! `send`: a message from the command line.
 
 use super::{
-    Globals, did_you_mean,
+    Globals, block_on, did_you_mean,
     explain::four_words,
     output::{self, Misuse},
+    push::Push,
 };
 use crate::{Envelope, Handlers, client::Outcome, clock, config};
 use anyhow::{Context as _, ensure};
@@ -56,7 +57,14 @@ pub(super) struct Send {
 }
 
 impl Send {
-    pub(super) async fn run(self, globals: &Globals, handlers: Handlers) -> anyhow::Result<bool> {
+    pub(super) fn run(self, globals: &Globals, handlers: Handlers) -> anyhow::Result<bool> {
+        let push = Push::begin(globals, &globals.config()?, "warn")?;
+        let sent = block_on(self.send(globals, handlers));
+        push.end();
+        sent
+    }
+
+    async fn send(self, globals: &Globals, handlers: Handlers) -> anyhow::Result<bool> {
         let due = self.after.map(|after| clock::now() + after);
         let envelope = self.envelope(globals, &handlers, due)?;
         let id = envelope.id.clone();

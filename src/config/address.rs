@@ -32,22 +32,6 @@ pub enum BrokerUrl {
     Kafka(Secret),
 }
 
-/// Where the management API of RabbitMQ is: `http://host:15672` or `https://user:password@host:15671`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ManagementUrl(Secret);
-
-impl ManagementUrl {
-    /// The text with its password, if it has one: for asking and for nothing else.
-    pub fn expose(&self) -> &str {
-        self.0.expose()
-    }
-
-    /// `https`?
-    pub fn is_encrypted(&self) -> bool {
-        self.expose().starts_with("https://")
-    }
-}
-
 /// An address that is none. Of the text it shows the scheme at most: the rest may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{found}, expected {expected}")]
@@ -57,11 +41,10 @@ pub struct AddressError {
 }
 
 const STORE: &str = "postgres://user:password@host/database, sqlite:path or memory:";
-const MANAGEMENT: &str = "http://host:15672 or https://host:15671, with user:password@ if it has a login of its own";
 const BROKER: &str = "embedded, amqp://user:password@host:5672, amqps://…, kafka://host:9092,host:9092 or kafkas://…";
 
 impl AddressError {
-    fn new(text: &str, expected: &'static str) -> Self {
+    pub(super) fn new(text: &str, expected: &'static str) -> Self {
         let scheme = text.split_once(':').map(|(scheme, _)| scheme);
         let shown = scheme.filter(|s| !s.is_empty() && s.len() <= 20 && s.chars().all(|c| c.is_ascii_alphanumeric()));
         let found = match shown {
@@ -105,20 +88,6 @@ impl FromStr for BrokerUrl {
                 if all { Ok(BrokerUrl::Kafka(Secret::new(text))) } else { Err(AddressError::new(text, BROKER)) }
             }
             _ => Err(AddressError::new(text, BROKER)),
-        }
-    }
-}
-
-impl FromStr for ManagementUrl {
-    type Err = AddressError;
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        let host = rest.map(|rest| rest.rsplit_once('@').map_or(rest, |(_, host)| host));
-        // A space, a query: no address of ours, and the client would say so only when it is first asked.
-        let is_host = |host: &str| !host.is_empty() && !host.starts_with(['/', ':']) && host.is_ascii();
-        match host {
-            Some(host) if is_host(host) && !host.contains([' ', '?', '#']) => Ok(ManagementUrl(Secret::new(text))),
-            _ => Err(AddressError::new(text, MANAGEMENT)),
         }
     }
 }
@@ -167,31 +136,6 @@ impl fmt::Display for BrokerUrl {
             BrokerUrl::Embedded => f.pad("embedded"),
             BrokerUrl::Amqp(url) | BrokerUrl::Kafka(url) => url.fmt(f),
         }
-    }
-}
-
-/// Without the password: what people may see.
-impl fmt::Display for ManagementUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for ManagementUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl Serialize for ManagementUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ManagementUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -64,6 +64,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         found.0.extend(transport.check(name.as_str()));
     }
     found.0.extend(super::http::problems(&config.http));
+    found.0.extend(super::telemetry::problems(&config.telemetry));
     channels(config, &mut found);
     handlers(config, &mut found);
     found.0.extend(routing::twice(config).into_iter().map(|twice| Problem {

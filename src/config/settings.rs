@@ -8,10 +8,11 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
-use super::address::{BrokerUrl, ManagementUrl, StoreUrl};
+use super::address::{BrokerUrl, StoreUrl};
 use super::name::{self, Name};
 use super::secret::Hidden;
 use super::units::{self, Count, Span};
+use super::web::ManagementUrl;
 use super::words::{Dedup, GroupProtocol, OnLost, Ordering, Sasl, TooOld, TransportKind, Unrouted};
 use super::{explain, secret};
 use crate::message::wire::Prefix;

@@ -6,6 +6,7 @@ use crate::{
     client::{Client, Outcome},
     config::{Role, format_duration, parse_duration},
     store::Accepted,
+    telemetry::traces::Carried,
 };
 use axum::{
     Json,
@@ -38,7 +39,10 @@ pub(super) async fn send(
     let command = house.command(&ty)?;
     let wait = house.patience(query.get("wait"))?;
     let body = body.map_err(|rejected| house.unread(&rejected))?;
-    let envelope = house.read(&ty, command, body, &headers, caller)?;
+    let mut envelope = house.read(&ty, command, body, &headers, caller)?;
+    let (traceparent, tracestate) = (envelope.traceparent.take(), envelope.tracestate.take());
+    let asked = Carried { traceparent: traceparent.as_deref(), tracestate: tracestate.as_deref() };
+    at_work.view.router.trace(&mut envelope, asked);
     let rows = at_work.view.router.route(envelope.clone(), None);
     let rows = rows.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
     let (id, correlation) = (envelope.id.clone(), envelope.correlation_id.clone());
@@ -147,6 +151,7 @@ impl House {
         envelope.subject = text(headers, &SUBJECT)?;
         envelope.correlation_id = text(headers, &CORRELATION)?;
         envelope.traceparent = text(headers, &TRACEPARENT)?;
+        envelope.tracestate = envelope.traceparent.as_ref().and_then(|_| tracestate(headers));
         let mistakes = command.mistakes(&payload, &envelope);
         if !mistakes.is_empty() {
             let detail = format!("the payload is no {ty}: {} mistakes", mistakes.len());
@@ -169,11 +174,19 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Proble
     if values.next().is_some() {
         return Err(wrong("given twice"));
     }
-    let value = value.to_str().map_err(|_| wrong("visible ASCII is meant"))?.trim();
+    // What can be written in a header beside these is a tab, and bytes that are no ASCII.
+    let value = value.to_str().ok().filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    let value = value.ok_or_else(|| wrong("visible ASCII is meant"))?.trim();
     if value.is_empty() || value.len() > 200 {
         return Err(wrong("1 to 200 characters are meant"));
     }
     Ok(Some(value.to_owned()))
+}
+
+/// As W3C says: of several headers one, and what is none is left out.
+fn tracestate(headers: &HeaderMap) -> Option<String> {
+    let all: Result<Vec<&str>, _> = headers.get_all("tracestate").iter().map(|value| value.to_str()).collect();
+    all.ok().map(|all| all.join(",")).filter(|state| !state.is_empty() && state.len() <= 512)
 }
 
 fn ended(outcome: &Outcome) -> Option<(&'static str, Option<String>)> {

@@ -85,7 +85,7 @@ impl House {
 fn send(ty: &str, schema: Value) -> Value {
     let header = |name: &str, about: &str| {
         json!({ "name": name, "in": "header", "required": false, "description": about,
-            "schema": { "type": "string", "pattern": "^[!-~]{1,200}$" } })
+            "schema": { "type": "string", "pattern": "^[!-~]([ -~]{0,198}[!-~])?$" } })
     };
     let sent = json!({ "type": "object", "required": ["id", "type", "correlationid", "state"], "properties": {
         "id": { "type": "string" }, "type": { "const": ty }, "correlationid": { "type": "string" },

@@ -6,6 +6,7 @@ use crate::{
     fault::{self, Point},
     lanes::{Place, Turn},
     store::AttemptKind,
+    telemetry,
     transport::Delivery,
 };
 use std::sync::Arc;
@@ -67,7 +68,7 @@ impl Pipeline {
         };
         fault::at(Point::BeforeHandle).await;
         let span = self.span(work);
-        let Some(handled) = self.handle(work).instrument(span).await else {
+        let Some(handled) = self.handle(work).instrument(span.clone()).await else {
             drop(pass);
             let Work { envelope, .. } = work;
             let interrupted = AttemptKind::Interrupted.word();
@@ -78,6 +79,9 @@ impl Pipeline {
         let took = handled.duration;
         let (finished, open) = self.conclude(work, handled);
         let error = finished.attempt.as_ref().map(|attempt| attempt.kind.word());
+        let told = finished.attempt.as_ref().map(|attempt| (attempt.kind.word(), attempt.error.as_str()));
+        telemetry::processed(&span, finished.fate.word(), told);
+        drop(span);
         self.shared.metrics.processed(&self.subscription.name, &work.envelope.ty, took, error);
         // Before the next one is let in: it may have to wait because this one failed.
         work.runner.gate.learn(&finished);

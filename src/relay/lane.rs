@@ -9,6 +9,7 @@ use crate::{
     clock,
     fault::{self, Point},
     store::Destination,
+    telemetry::traces,
     transport::{PublishError, Published, Sending},
 };
 use breaker::{Breaker, backoff};
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Notify;
+use tracing::Instrument;
 use uuid::Uuid;
 
 /// A message that its destination refuses for good after so many tries is dead(unpublishable).
@@ -317,7 +319,10 @@ pub(super) async fn run(relay: Relay, lane: std::sync::Arc<Lane>) {
 async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Breaker) -> Duration {
     fault::at(Point::BeforePublish).await;
     let began = clock::instant();
-    let answers = relay.0.transport.publish(&lane.destination, batch).await;
+    let carried = batch.iter().map(|sending| sending.row.envelope.carried());
+    let span = traces::send(relay.0.transport.kind(), &lane.destination, carried);
+    let answers = relay.0.transport.publish(&lane.destination, batch).instrument(span.clone()).await;
+    traces::sent(&span, answers.iter().find_map(|answer| answer.as_ref().err()).map(PublishError::word));
     measure(relay, &lane.destination, &answers, began.elapsed());
     fault::at(Point::AfterPublish).await;
     let (mut confirmed, mut kept) = (Rows::default(), Rows::default());

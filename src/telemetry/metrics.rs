@@ -38,6 +38,9 @@ const SHORT: [f64; 13] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.
 /// Messages in a batch.
 const SIZES: [f64; 11] = [1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024.];
 
+/// How long the last push may take.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
 /// Who measures.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Identity<'a> {
@@ -252,7 +255,7 @@ impl Metrics {
     /// Pushes what is not pushed yet, and ends the readers. May wait for a network: not on a thread of the runtime.
     pub(crate) fn end(&self) {
         // Without a reader that pushes there is nothing to do; one that cannot says so itself.
-        let _ = self.provider.shutdown();
+        let _ = self.provider.shutdown_with_timeout(END_LIMIT);
     }
 }
 
@@ -301,6 +304,18 @@ fn instruments(meter: &Meter, shared: &Arc<Shared>, of: Identity<'_>) {
             show(failures.load(Relaxed), &[KeyValue::new("of", of)]);
         }
     });
+    #[cfg(feature = "otlp")]
+    {
+        use super::otlp::LOSSES;
+        counter("pitcrew.spans.lost", "Spans that did not reach the collector.", |_, show| {
+            for (cause, lost) in [("full", &LOSSES.full), ("refused", &LOSSES.refused)] {
+                show(lost.load(Relaxed), &[KeyValue::new("cause", cause)]);
+            }
+        });
+        counter("pitcrew.metrics.pushes.failed", "Pushes of metrics that the collector did not take.", |_, show| {
+            show(LOSSES.metrics.load(Relaxed), &[]);
+        });
+    }
     for gauge in Gauge::ALL {
         let shared = shared.clone();
         let instrument = meter.f64_observable_gauge(gauge.name()).with_unit(gauge.unit());

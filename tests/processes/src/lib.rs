@@ -88,6 +88,7 @@ impl Handler<Work> for Worker {
             return Err(anyhow!("it can never be done")).permanent();
         }
         if cx.attempt() <= m.failing {
+            tracing::info!("it fails as it was told");
             return Err(anyhow!("attempt {} was to fail", cx.attempt()).into());
         }
         let asked = cx.meta().time.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true));

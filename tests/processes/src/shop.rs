@@ -162,6 +162,13 @@ impl Shop {
         text(&output.stdout)
     }
 
+    /// A file beside its database, with this in it.
+    pub fn file(&self, text: &str) -> String {
+        let path = self.directory.path().join(format!("{}.txt", pitcrew::clock::uuid_v7().simple()));
+        std::fs::write(&path, text).expect("it is written");
+        path.display().to_string()
+    }
+
     /// The effects of one message.
     pub async fn effects(&self, n: u32) -> Effects {
         let stored = self.store.load(Effects::COLLECTION, &n.to_string()).await.expect("the store answers");

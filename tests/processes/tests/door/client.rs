@@ -33,7 +33,7 @@ impl House {
         Some(Self::of(shop, sections).await)
     }
 
-    async fn of(shop: Shop, sections: &str) -> Self {
+    pub(crate) async fn of(shop: Shop, sections: &str) -> Self {
         let mut worker = shop.start_with(&format!("{DOOR}{sections}"));
         let url = worker.door().await;
         worker.is_at_work().await;

@@ -61,6 +61,10 @@ async fn everything_that_is_wrong_is_told_at_once_and_nothing_is_stored() {
         house.ask(house.http.post(format!("{}/commands/test.Work", house.url)).header("content-type", kind).body(body))
     };
     assert_eq!(raw("application/json", b"{\"n\": 1".to_vec()).await.status, 400);
+    for key in ["a\tkey", "", " "] {
+        let refused = house.post("/commands/test.Work", &json!({ "n": 5 }), &[("idempotency-key", key)]).await;
+        assert_eq!(refused.status, 400, "{key:?}: {}", refused.body);
+    }
     assert_eq!(raw("application/json", b"{\"n\": 1, \"x\": \"\\u0000\"}".to_vec()).await.status, 422);
     assert_eq!(raw("text/plain", b"{\"n\": 1}".to_vec()).await.status, 415, "what a form of another page could send");
     assert_eq!(raw("application/json", vec![b' '; 1_000_001]).await.status, 413);
