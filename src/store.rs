@@ -159,7 +159,11 @@ pub trait Store: Send + Sync + 'static {
     async fn start_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> StoreResult<()>;
 
     /// The heartbeat. `false`: the entry is gone, another worker has taken this one for lost and may own its rows.
-    async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool>;
+    /// `hindered` takes the place of what it told before.
+    async fn beat(&self, worker: Uuid, hindered: &[Hindered], now: DateTime<Utc>) -> StoreResult<bool>;
+
+    /// What hinders handlers, by the workers that were seen since then.
+    async fn hindered(&self, seen_since: DateTime<Utc>) -> StoreResult<Vec<Told>>;
 
     /// A clean end: its outbox rows become ownerless and its entry goes.
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()>;

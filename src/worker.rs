@@ -17,6 +17,7 @@ pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
 pub(crate) use parts::plan;
 pub(crate) use replay::Replay;
+pub(crate) use upkeep::BEAT;
 pub(crate) use view::View;
 
 use crate::{
@@ -196,17 +197,20 @@ impl Worker {
             cancelled: CancellationToken::new(),
             drop_running: CancellationToken::new(),
         });
-        let (consumers, mut doors, mut watched) = (TaskTracker::new(), Vec::new(), Vec::new());
+        let (consumers, mut doors, mut watched) = (TaskTracker::new(), upkeep::Doors::new(), Vec::new());
         for planned in topology.subscriptions {
             let pipeline = Arc::new(pipeline(&config, &registry, &first_seen, planned, shared.clone())?);
             watched.push(view::Watched::of(&pipeline));
-            doors.extend(pipeline.runners.values().map(|r| (pipeline.subscription.name.clone(), r.gate.clone())));
+            let name = &pipeline.subscription.name;
+            doors.extend(pipeline.runners.iter().map(|(ty, runner)| (*ty, name.clone(), runner.gate.clone())));
             consumers.spawn(pipeline.clone().collect());
             consumers.spawn(pipeline.consume());
         }
         let upkeep = TaskTracker::new();
         let losses = Arc::new(Losses::new(store.clone(), transport.clone(), id));
-        upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), relay_stop.clone()));
+        let told = doors.clone();
+        upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), told, relay_stop.clone()));
+        let doors: Vec<_> = doors.into_iter().map(|(_, subscription, gate)| (subscription, gate)).collect();
         let view = Arc::new(View {
             store: store.clone(),
             transport: transport.clone(),

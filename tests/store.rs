@@ -261,6 +261,7 @@ suite! {
     a_sweep_leaves_the_rows_of_the_living
     a_sweep_is_in_sequence_and_bounded
     the_beat_of_an_unknown_worker_is_refused
+    what_hinders_its_handlers_is_told_by_a_living_worker
     a_worker_taken_for_lost_is_told_so
     the_end_of_a_worker_frees_its_rows
     a_new_worker_of_a_single_process_store_takes_over

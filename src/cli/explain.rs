@@ -5,8 +5,8 @@ mod story;
 use super::{Globals, dead, output};
 use crate::{
     clock,
-    store::{Audit, DeadFilter, History, Store},
-    worker::LOST,
+    store::{Audit, DeadFilter, History, Store, Told},
+    worker::{BEAT, LOST},
 };
 use serde_json::json;
 use story::Story;
@@ -32,7 +32,7 @@ impl Explain {
     pub(super) async fn run(self, globals: &Globals) -> anyhow::Result<bool> {
         let opened = globals.store().await?;
         let (id, history) = find(&*opened.store, self.id).await?;
-        let story = Story::of(&id, &history, clock::now());
+        let story = Story::of(&id, &history, &hindered(&*opened.store).await?, clock::now());
         let near = if story.is_unknown() { nearest(&*opened.store, &id).await? } else { String::new() };
         let lost = if story.is_unknown() { opened.store.recorded(LOST, SHOWN).await? } else { Vec::new() };
         opened.store.close().await;
@@ -53,8 +53,13 @@ impl Explain {
 #[cfg(feature = "http")]
 pub(crate) async fn document(store: &dyn Store, id: &str) -> crate::store::StoreResult<Option<serde_json::Value>> {
     let history = store.history(id).await?;
-    let story = Story::of(id, &history, clock::now());
+    let story = Story::of(id, &history, &hindered(store).await?, clock::now());
     Ok((!story.is_unknown()).then(|| story.json(&history)))
+}
+
+/// By the workers that live.
+async fn hindered(store: &dyn Store) -> crate::store::StoreResult<Vec<Told>> {
+    store.hindered(clock::now() - 5 * BEAT).await
 }
 
 /// Of an ID that never arrived nobody can say whether it was among the records that are gone; that there are some, one can.

@@ -248,16 +248,20 @@ impl Store for MemoryStore {
     async fn start_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> StoreResult<()> {
         self.run(|state| {
             state.builds.insert(worker.id, worker.build.clone());
-            state.workers.insert(worker.id, Seat { record: worker.clone(), beat: now });
+            state.workers.insert(worker.id, Seat { record: worker.clone(), beat: now, hindered: Vec::new() });
             Ok(())
         })
     }
 
-    async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool> {
+    async fn beat(&self, worker: Uuid, hindered: &[Hindered], now: DateTime<Utc>) -> StoreResult<bool> {
         self.run(|state| {
             let seat = state.workers.get_mut(&worker);
-            Ok(seat.map(|seat| seat.beat = now).is_some())
+            Ok(seat.map(|seat| (seat.beat, seat.hindered) = (now, hindered.to_vec())).is_some())
         })
+    }
+
+    async fn hindered(&self, seen_since: DateTime<Utc>) -> StoreResult<Vec<Told>> {
+        self.run(|state| Ok(state.hindered(seen_since)))
     }
 
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {

@@ -286,8 +286,12 @@ impl Store for PostgresStore {
         self.answered(self.enter_worker(worker, now)).await
     }
 
-    async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool> {
-        self.answered(self.seen_alive(worker, now)).await
+    async fn beat(&self, worker: Uuid, hindered: &[Hindered], now: DateTime<Utc>) -> StoreResult<bool> {
+        self.answered(self.seen_alive(worker, hindered, now)).await
+    }
+
+    async fn hindered(&self, seen_since: DateTime<Utc>) -> StoreResult<Vec<Told>> {
+        self.answered(self.what_hinders(seen_since)).await
     }
 
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {

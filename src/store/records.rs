@@ -12,7 +12,7 @@ pub use outbox::*;
 
 use crate::{Envelope, context::Effects, message::KeyTime};
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -239,6 +239,46 @@ pub struct WorkerRecord {
     pub place: String,
     /// Its build.
     pub build: String,
+}
+
+/// A handler that runs less than it could, as its worker tells with its heartbeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hindered {
+    /// The type of its messages.
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Its name.
+    pub consumer: String,
+    /// Where its messages come from.
+    pub subscription: String,
+    /// So many run at once, because more than half of its last 100 attempts failed. `None`: as many as may.
+    pub at_once: Option<usize>,
+    /// What it calls and is left alone.
+    pub left_alone: Vec<LeftAlone>,
+    /// Messages that this worker holds in front of it.
+    pub waiting: usize,
+}
+
+/// An open breaker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftAlone {
+    /// Its name.
+    pub breaker: String,
+    /// Then one probe is sent.
+    pub until: DateTime<Utc>,
+}
+
+/// What a living worker told last of its handlers, if something hinders any.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Told {
+    /// Which one.
+    pub worker: Uuid,
+    /// Host and process ID.
+    pub place: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Never empty.
+    pub hindered: Vec<Hindered>,
 }
 
 /// A row of the inbox, for people.

@@ -193,8 +193,12 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn beat(&self, worker: Uuid, now: DateTime<Utc>) -> StoreResult<bool> {
-        self.answer(workers::beat(self, worker, now).await)
+    async fn beat(&self, worker: Uuid, hindered: &[Hindered], now: DateTime<Utc>) -> StoreResult<bool> {
+        self.answer(workers::beat(self, worker, hindered, now).await)
+    }
+
+    async fn hindered(&self, seen_since: DateTime<Utc>) -> StoreResult<Vec<Told>> {
+        self.answer(workers::hindered(self, seen_since).await)
     }
 
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {

@@ -5,7 +5,8 @@ use crate::{
     clock,
     dead_letter::{self, Rerun},
     handler::Registry,
-    store::{Audit, DeadFilter, LetterState, Retention, Store, StoreResult, WorkerRecord},
+    pipeline::Gate,
+    store::{Audit, DeadFilter, Hindered, LeftAlone, LetterState, Retention, Store, StoreResult, WorkerRecord},
 };
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
@@ -14,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+/// The doors of all handlers, by type and subscription.
+pub(super) type Doors = Vec<(&'static str, Arc<str>, Arc<Gate>)>;
+
 /// Lost after five of these.
-const BEAT: Duration = Duration::from_secs(2);
+pub(crate) const BEAT: Duration = Duration::from_secs(2);
 const MAINTENANCE: Duration = Duration::from_hours(1);
 
 /// Apart from each other: a housekeeping that takes its time must not look like a worker that is lost.
@@ -24,21 +28,43 @@ pub(super) async fn run(
     record: WorkerRecord,
     retention: Retention,
     losses: Arc<Losses>,
+    doors: Doors,
     stop: CancellationToken,
 ) {
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = async { tokio::join!(live(&*store, &record, &losses), keep_house(&*store, &retention)); } => {}
+        () = async { tokio::join!(live(&*store, &record, &losses, &doors), keep_house(&*store, &retention)); } => {}
     }
 }
 
-async fn live(store: &dyn Store, record: &WorkerRecord, losses: &Losses) {
+/// What hinders handlers now.
+fn hindered(doors: &Doors) -> Vec<Hindered> {
+    let (now, instant) = (clock::now(), clock::instant());
+    let hindered = doors.iter().filter(|(_, _, gate)| !gate.is_open()).map(|(ty, subscription, gate)| {
+        let status = gate.status(subscription);
+        let left_alone = status.breakers.into_iter().filter_map(|breaker| {
+            let left = breaker.open_until?.saturating_duration_since(instant);
+            Some(LeftAlone { breaker: breaker.name.to_string(), until: now + left })
+        });
+        Hindered {
+            ty: (*ty).to_owned(),
+            consumer: status.consumer.to_string(),
+            subscription: subscription.to_string(),
+            at_once: status.storm,
+            left_alone: left_alone.collect(),
+            waiting: status.waiting,
+        }
+    });
+    hindered.collect()
+}
+
+async fn live(store: &dyn Store, record: &WorkerRecord, losses: &Losses, doors: &Doors) {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beat.tick().await;
-        match store.beat(record.id, clock::now()).await {
+        match store.beat(record.id, &hindered(doors), clock::now()).await {
             Ok(true) => {}
             Ok(false) => {
                 // The inbox absorbs what is now published twice.

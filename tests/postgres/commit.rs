@@ -175,7 +175,7 @@ async fn workers_whose_clocks_disagree_do_not_take_each_other_for_lost() {
             let now = clock::now();
             let taken = store.sweep(sweeper.id, now, now - TimeDelta::seconds(10), 30).await.expect("sweeps");
             assert!(taken.is_empty(), "{} s ahead: {} rows of the living were taken", ahead.num_seconds(), taken.len());
-            assert!(store.beat(sweeper.id, now).await.expect("beats"), "it is still among the living");
+            assert!(store.beat(sweeper.id, &[], now).await.expect("beats"), "it is still among the living");
         }
     }
     other.close().await;

@@ -62,14 +62,14 @@ async fn a_server_that_falls_silent_is_asked_anew_on_other_connections() {
     let second = finished(id_at(clock::now()));
     let key = [first.key()];
     let commits = commit(&store, std::slice::from_ref(&second));
-    let (commits, beats, reads) = tokio::join!(commits, store.beat(me.id, clock::now()), store.seen(&key));
+    let (commits, beats, reads) = tokio::join!(commits, store.beat(me.id, &[], clock::now()), store.seen(&key));
     let answers = [commits.map(drop), beats.map(drop), reads.map(drop)];
     assert!(answers.iter().all(|answer| matches!(answer, Err(StoreError::Away(_)) | Ok(()))), "{answers:?}");
     assert!(answers.iter().any(Result::is_err), "nobody was met by the silence");
 
     let third = finished(id_at(clock::now()));
     assert_eq!(commit(&store, &[third]).await.expect("commits"), [Verdict::Stored]);
-    assert!(store.beat(me.id, clock::now()).await.expect("beats"));
+    assert!(store.beat(me.id, &[], clock::now()).await.expect("beats"));
     assert!(store.seen(&key).await.expect("answers")[0].is_some());
     assert!(line.connections.load(SeqCst) > before, "on other connections");
     bed.end().await;

@@ -29,7 +29,7 @@ async fn a_read_only_directory_is_named_with_the_fix() {
     let why = refusal(&path(&on.directory)).await;
     assert!(why.contains(&format!("chmod u+w {}", on.directory.path().display())), "{why}");
     mode(0o755);
-    assert_eq!(on.other(Options::default()).await.migrate().await.unwrap().from, 1, "nothing was lost");
+    assert_eq!(on.other(Options::default()).await.migrate().await.unwrap().from, 2, "nothing was lost");
 }
 
 /// A directory that even root cannot write, whatever its mode says.
@@ -97,7 +97,17 @@ async fn many_may_create_and_migrate_one_file_at_once() {
     });
     let mut from = futures::future::join_all(starts).await;
     from.sort_unstable();
-    assert_eq!(from, [0, 1, 1, 1, 1, 1, 1, 1], "one of them made the tables");
+    assert_eq!(from, [0, 2, 2, 2, 2, 2, 2, 2], "one of them made the tables");
+}
+
+#[tokio::test]
+async fn a_database_of_the_release_before_is_brought_up_with_what_it_holds() {
+    let on = Subject::new().await;
+    on.execute("alter table worker drop column hindered").await;
+    on.execute("update meta set value = 1 where key = 'schema'").await;
+    let migrated = on.store.migrate().await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (1, 2));
+    assert!(on.store.hindered(chrono::DateTime::UNIX_EPOCH).await.unwrap().is_empty());
 }
 
 #[tokio::test]

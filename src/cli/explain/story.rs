@@ -2,7 +2,10 @@
 
 use crate::{
     cli::{binary_name, output},
-    store::{Attempt, AttemptKind, DeadLetter, History, InboxRow, LetterState, OutboxEntry, Purpose},
+    store::{
+        Attempt, AttemptKind, DeadLetter, Hindered, History, InboxRow, LeftAlone, LetterState, OutboxEntry, Purpose,
+        Told,
+    },
 };
 use chrono::{DateTime, Utc};
 use output::{clock_time, distance, short};
@@ -16,6 +19,8 @@ pub(super) struct Story {
     reason: String,
     events: Vec<Happened>,
     next: Vec<String>,
+    /// What its handler is hindered by, as the workers told.
+    hindered: Vec<Told>,
 }
 
 struct Happened {
@@ -25,13 +30,15 @@ struct Happened {
 }
 
 impl Story {
-    pub(super) fn of(id: &str, history: &History, now: DateTime<Utc>) -> Self {
+    pub(super) fn of(id: &str, history: &History, told: &[Told], now: DateTime<Utc>) -> Self {
         let (state, reason) = state(history, now);
         let ty = history.inbox.first().map(|row| row.ty.clone());
         let ty = ty.or_else(|| history.outbox.first().map(|entry| entry.row.envelope.ty.clone()));
         let ty = ty.or_else(|| history.letters.first().map(|letter| letter.ty.clone())).unwrap_or_default();
-        let next = next(id, state, history, now);
-        Self { id: id.to_owned(), ty, state, reason, events: events(history), next }
+        let mut next = next(id, state, history, now);
+        let hindered = if ["waiting", "retrying"].contains(&state) { of_type(told, &ty) } else { Vec::new() };
+        next.extend(hindered.iter().flat_map(|told| told.hindered.iter().map(|what| paused(told, what, now))));
+        Self { id: id.to_owned(), ty, state, reason, events: events(history), next, hindered }
     }
 
     pub(super) fn is_unknown(&self) -> bool {
@@ -81,6 +88,7 @@ impl Story {
             "inbox": history.inbox, "attempts": history.attempts.iter().map(attempt).collect::<Vec<_>>(),
             "letters": history.letters.iter().map(letter).collect::<Vec<_>>(), "audit": history.audit,
             "outbox": outbox(&history.outbox), "caused": history.caused, "caused_outbox": outbox(&history.caused_outbox),
+            "hindered": self.hindered,
             "events": self.events.iter().map(|e| json!({ "at": e.at, "what": e.what, "why": e.why })).collect::<Vec<_>>(),
         })
     }
@@ -250,6 +258,26 @@ fn next(id: &str, state: &str, history: &History, now: DateTime<Utc>) -> Vec<Str
         next.push("nothing: this is how it ended".into());
     }
     next
+}
+
+/// What was told of the handlers of a type.
+fn of_type(told: &[Told], ty: &str) -> Vec<Told> {
+    let of_it = |told: &Told| {
+        let hindered: Vec<_> = told.hindered.iter().filter(|hindered| hindered.ty == ty).cloned().collect();
+        (!hindered.is_empty()).then(|| Told { hindered, ..told.clone() })
+    };
+    told.iter().filter_map(of_it).collect()
+}
+
+/// Why a handler runs less than it could, or not at all.
+fn paused(told: &Told, what: &Hindered, now: DateTime<Utc>) -> String {
+    let alone = what.left_alone.iter().map(|LeftAlone { breaker, until }| match *until > now {
+        true => format!("`{breaker}` is left alone until {} ({})", clock_time(*until), distance(*until, now)),
+        false => format!("`{breaker}` is left alone until a probe succeeds"),
+    });
+    let storm = what.at_once.map(|n| format!("most of its last attempts failed, so it runs {n} at once"));
+    let why: Vec<String> = alone.chain(storm).collect();
+    format!("paused {} because {}", by(&told.worker), why.join(", and "))
 }
 
 fn leaves(id: &str, entry: &OutboxEntry, now: DateTime<Utc>) -> String {

@@ -1,6 +1,6 @@
 //! Transactional Outbox: whose row is whose.
 
-use super::state::State;
+use super::state::{Seat, State};
 use crate::store::*;
 use std::ops::Bound;
 
@@ -70,6 +70,19 @@ impl State {
 
     pub(super) fn next_due(&self) -> Option<DateTime<Utc>> {
         self.outbox.values().filter(|entry| entry.owner.is_none()).filter_map(|entry| entry.row.due).min()
+    }
+
+    pub(super) fn hindered(&self, seen_since: DateTime<Utc>) -> Vec<Told> {
+        let in_need = |seat: &&Seat| seat.beat >= seen_since && !seat.hindered.is_empty();
+        let told = |Seat { record, beat, hindered }: &Seat| Told {
+            worker: record.id,
+            place: record.place.clone(),
+            at: *beat,
+            hindered: hindered.clone(),
+        };
+        let mut all: Vec<Told> = self.workers.values().filter(in_need).map(told).collect();
+        all.sort_by_key(|told| told.worker);
+        all
     }
 
     pub(super) fn end_worker(&mut self, worker: Uuid) {

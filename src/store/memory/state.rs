@@ -63,9 +63,9 @@ pub(super) struct Claim {
 /// A living worker.
 #[derive(Debug)]
 pub(super) struct Seat {
-    #[expect(dead_code, reason = "shown by a test's debug output, asked for by nothing")]
     pub(super) record: WorkerRecord,
     pub(super) beat: DateTime<Utc>,
+    pub(super) hindered: Vec<Hindered>,
 }
 
 impl State {

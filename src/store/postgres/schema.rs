@@ -14,7 +14,10 @@ struct Step {
     text: &'static str,
 }
 
-const STEPS: &[Step] = &[Step { version: 1, min: 1, text: include_str!("../migrations/postgres/0001_core.sql") }];
+const STEPS: &[Step] = &[
+    Step { version: 1, min: 1, text: include_str!("../migrations/postgres/0001_core.sql") },
+    Step { version: 2, min: 1, text: include_str!("../migrations/postgres/0002_hindered.sql") },
+];
 
 /// What this build knows.
 const VERSION: i32 = STEPS[STEPS.len() - 1].version;

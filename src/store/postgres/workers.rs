@@ -7,10 +7,10 @@ use super::{
 };
 use crate::{
     clock,
-    store::{InboxKey, WorkerRecord},
+    store::{Hindered, InboxKey, Told, WorkerRecord},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
@@ -129,14 +129,31 @@ impl PostgresStore {
         Ok(())
     }
 
-    pub(super) async fn seen_alive(&self, worker: Uuid, now: DateTime<Utc>) -> Sure<bool> {
+    pub(super) async fn seen_alive(&self, worker: Uuid, hindered: &[Hindered], now: DateTime<Utc>) -> Sure<bool> {
         self.days.told(now);
-        let done = sqlx::query(self.sql.get("update {s}.worker set seen = statement_timestamp() - $2 where id = $1"))
+        let beat = "update {s}.worker set seen = statement_timestamp() - $2, hindered = $3 where id = $1";
+        let done = sqlx::query(self.sql.get(beat))
             .bind(worker)
             .bind(ago(now))
+            .bind(sqlx::types::Json(hindered))
             .execute(&self.other.get())
             .await?;
         Ok(done.rows_affected() == 1)
+    }
+
+    pub(super) async fn what_hinders(&self, seen_since: DateTime<Utc>) -> Sure<Vec<Told>> {
+        let rows = sqlx::query(self.sql.get(
+            "select id, place, seen, hindered from {s}.worker
+             where seen >= statement_timestamp() - $1 and hindered <> '[]' order by id",
+        ))
+        .bind(ago(seen_since))
+        .fetch_all(&self.other.get())
+        .await?;
+        let told = |row: &PgRow| {
+            let sqlx::types::Json(hindered) = row.try_get("hindered")?;
+            Ok(Told { worker: row.try_get("id")?, place: row.try_get("place")?, at: row.try_get("seen")?, hindered })
+        };
+        Ok(rows.iter().map(told).collect::<sqlx::Result<_>>()?)
     }
 
     pub(super) async fn leave(&self, worker: Uuid) -> Sure<()> {

@@ -1,10 +1,10 @@
 //! The living: workers, their claims, and the consumers that they run.
 
 use super::{SqliteStore, bulk::array, decode, micros};
-use crate::store::{InboxKey, WorkerRecord};
+use crate::store::{Hindered, InboxKey, Told, WorkerRecord};
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use sqlx::Row as _;
+use sqlx::{Row as _, sqlite::SqliteRow, types::Json};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -18,12 +18,29 @@ pub(super) async fn start(store: &SqliteStore, worker: &WorkerRecord, now: DateT
     tx.commit().await
 }
 
-pub(super) async fn beat(store: &SqliteStore, worker: Uuid, now: DateTime<Utc>) -> sqlx::Result<bool> {
+pub(super) async fn beat(
+    store: &SqliteStore,
+    worker: Uuid,
+    hindered: &[Hindered],
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
     let mut tx = store.begin_write().await?;
-    let update = sqlx::query("update worker set beat = ? where id = ?").bind(micros(now)).bind(worker);
+    let update = sqlx::query("update worker set beat = ?, hindered = ? where id = ?");
+    let update = update.bind(micros(now)).bind(Json(hindered)).bind(worker);
     let alive = update.execute(&mut *tx).await?.rows_affected() > 0;
     tx.commit().await?;
     Ok(alive)
+}
+
+pub(super) async fn hindered(store: &SqliteStore, seen_since: DateTime<Utc>) -> sqlx::Result<Vec<Told>> {
+    let select = "select id, place, beat, hindered from worker where beat >= ? and hindered <> '[]' order by id";
+    let rows = sqlx::query(select).bind(micros(seen_since)).fetch_all(&store.readers).await?;
+    let told = |row: &SqliteRow| {
+        let Json(hindered) = row.try_get("hindered")?;
+        let at = decode::time(row, "beat")?;
+        Ok(Told { worker: row.try_get("id")?, place: row.try_get("place")?, at, hindered })
+    };
+    rows.iter().map(told).collect()
 }
 
 pub(super) async fn end(store: &SqliteStore, worker: Uuid) -> sqlx::Result<()> {

@@ -2,7 +2,7 @@
 
 use super::{Subject, samples::*};
 use crate::{clock, store::*};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -86,7 +86,7 @@ pub(super) async fn a_sweep_leaves_the_rows_of_the_living(on: Subject) {
     // Started last, so that a store with one process lets it live. The sweeper itself need not be in the table.
     let (living, sweeper) = (clock::uuid_v7(), clock::uuid_v7());
     on.start_at(living, now - 60 * SECOND).await;
-    assert!(on.store.beat(living, now - 9 * SECOND).await.expect("it beats"), "seen just in time");
+    assert!(on.store.beat(living, &[], now - 9 * SECOND).await.expect("it beats"), "seen just in time");
     on.enqueue(Some(living), &rows(2)).await;
     let own = rows(2);
     on.enqueue(Some(sweeper), &own).await;
@@ -113,11 +113,36 @@ pub(super) async fn a_sweep_is_in_sequence_and_bounded(on: Subject) {
 
 pub(super) async fn the_beat_of_an_unknown_worker_is_refused(on: Subject) {
     let now = clock::now();
-    assert!(on.store.beat(on.worker, now).await.expect("it beats"));
-    assert!(!on.store.beat(clock::uuid_v7(), now).await.expect("it beats"));
+    assert!(on.store.beat(on.worker, &[], now).await.expect("it beats"));
+    assert!(!on.store.beat(clock::uuid_v7(), &[], now).await.expect("it beats"));
     on.store.end_worker(on.worker).await.expect("it ends");
-    assert!(!on.store.beat(on.worker, now).await.expect("it beats"));
+    assert!(!on.store.beat(on.worker, &[], now).await.expect("it beats"));
     on.store.end_worker(on.worker).await.expect("ending twice is fine");
+}
+
+pub(super) async fn what_hinders_its_handlers_is_told_by_a_living_worker(on: Subject) {
+    let now = clock::now();
+    let in_need = Hindered {
+        ty: "demo.Greet".into(),
+        consumer: "demo.Greet".into(),
+        subscription: "demo.commands".into(),
+        at_once: Some(1),
+        left_alone: vec![LeftAlone { breaker: "letters".into(), until: now.trunc_subsecs(3) + 30 * SECOND }],
+        waiting: 7,
+    };
+    let told = async |since| on.store.hindered(since).await.expect("it answers");
+    assert_eq!(told(now - 10 * SECOND).await, []);
+    assert!(on.store.beat(on.worker, std::slice::from_ref(&in_need), now).await.expect("it beats"));
+    let all = told(now - 10 * SECOND).await;
+    let [one] = &all[..] else { panic!("one worker told something: {all:?}") };
+    assert_eq!((one.worker, &one.hindered), (on.worker, &vec![in_need.clone()]));
+    assert!((one.at - now).abs() < TimeDelta::seconds(1), "{} for {now}", one.at);
+    assert_eq!(told(now + 10 * SECOND).await, [], "who was not seen since says nothing");
+    assert!(on.store.beat(on.worker, &[], now).await.expect("it beats"));
+    assert_eq!(told(now - 10 * SECOND).await, [], "it is over");
+    assert!(on.store.beat(on.worker, &[in_need], now).await.expect("it beats"));
+    on.store.end_worker(on.worker).await.expect("it ends");
+    assert_eq!(told(now - 10 * SECOND).await, []);
 }
 
 pub(super) async fn a_worker_taken_for_lost_is_told_so(on: Subject) {
@@ -126,7 +151,7 @@ pub(super) async fn a_worker_taken_for_lost_is_told_so(on: Subject) {
     on.start_at(lost, now - 60 * SECOND).await;
     on.enqueue(Some(lost), &rows(3)).await;
     assert_eq!(sweep(&on, sweeper, now, 1).await.len(), 1);
-    assert!(!on.store.beat(lost, now).await.expect("it beats"), "another one publishes its rows");
+    assert!(!on.store.beat(lost, &[], now).await.expect("it beats"), "another one publishes its rows");
     assert_eq!(sweep(&on, sweeper, now, 10).await.len(), 2, "all of them");
 }
 
@@ -148,7 +173,7 @@ pub(super) async fn a_new_worker_of_a_single_process_store_takes_over(on: Subjec
     let swept = sweep(&on, new, clock::now(), 10).await;
     let expected = if on.features.single_process { seqs(&rows) } else { Vec::new() };
     assert_eq!(swept_seqs(&swept), expected, "elsewhere the first one lives on");
-    assert_eq!(on.store.beat(on.worker, clock::now()).await.expect("it beats"), !on.features.single_process);
+    assert_eq!(on.store.beat(on.worker, &[], clock::now()).await.expect("it beats"), !on.features.single_process);
 }
 
 pub(super) async fn a_consumer_keeps_its_first_date(on: Subject) {

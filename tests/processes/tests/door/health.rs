@@ -5,7 +5,7 @@ use super::{
     client::{DOOR, House},
 };
 use pitcrew::sqlx::{self, AssertSqlSafe};
-use processes::shop::Shop;
+use processes::{Work, shop::Shop};
 use serde_json::json;
 
 #[tokio::test]
@@ -91,4 +91,48 @@ async fn a_store_that_is_away_makes_a_worker_unready_with_the_reason() {
     sqlx::query(rename(&format!("{schema}_away"), schema)).execute(&pool).await.unwrap();
     house.shop.until("ready again", async || (house.get("/readyz").await.status == 200).then_some(())).await;
     house.close().await;
+}
+
+#[tokio::test]
+async fn why_a_handler_is_paused_is_told_by_a_process_beside_its_worker() {
+    let nobody = "[handlers.\"car.FetchVehicleHistory\"]\nurl = \"http://127.0.0.1:9\"\n";
+    let mut houses = vec![House::small(nobody).await];
+    houses.extend(House::on_postgres(nobody).await);
+    for house in houses {
+        let explain = |id: &str| -> serde_json::Value {
+            serde_json::from_str(&house.shop.operator(&["explain", id, "--json"])).expect("JSON")
+        };
+        house.shop.send((0..300).map(|n| Work { n, failing: 9, ..Work::default() })).await;
+        // Behind them all.
+        let last = house.post("/commands/test.Work", &json!({ "n": 300, "failing": 9 }), &[]).await;
+        let last = last.body["id"].as_str().unwrap();
+        let storm = async || {
+            let told = explain(last);
+            let hindered = &told["hindered"][0]["hindered"][0];
+            hindered["at_once"].is_u64().then(|| (hindered.clone(), told["next"].to_string()))
+        };
+        let (hindered, next) = house.shop.until("a storm is told", storm).await;
+        assert_eq!(
+            (&hindered["type"], &hindered["subscription"]),
+            (&json!("test.Work"), &json!(house.shop.commands()))
+        );
+        assert!(next.contains("because most of its last attempts failed, so it runs "), "{next}");
+
+        let asked = json!({ "vin": "1HGCM82633A004352" });
+        let asked = house.post("/commands/car.FetchVehicleHistory", &asked, &[]).await;
+        let asked = asked.body["id"].as_str().unwrap_or_else(|| panic!("{}", asked.body));
+        for _ in 0..40 {
+            let more = json!({ "vin": "1HGCM82633A004352" });
+            assert_eq!(house.post("/commands/car.FetchVehicleHistory", &more, &[]).await.status, 202);
+        }
+        let alone = async || {
+            let told = explain(asked);
+            let breaker = told["hindered"][0]["hindered"][0]["left_alone"][0]["breaker"].as_str()?.to_owned();
+            Some((breaker, told["next"].to_string()))
+        };
+        let (breaker, next) = house.shop.until("a breaker is told", alone).await;
+        assert!(next.contains(&format!("because `{breaker}` is left alone until ")), "{next}");
+        house.worker.signal("KILL");
+        house.shop.close().await;
+    }
 }
