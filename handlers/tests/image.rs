@@ -19,5 +19,7 @@ mod hostile;
 mod look;
 #[path = "image/recipe.rs"]
 mod recipe;
+#[path = "image/scaled.rs"]
+mod scaled;
 #[path = "image/worker.rs"]
 mod worker;

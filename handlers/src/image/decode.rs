@@ -19,7 +19,9 @@ use pitcrew::HandlerError;
 pub struct Decoded {
     /// What the file is.
     pub format: Format,
-    /// As stored: not upright yet, and in the colours of `profile`.
+    /// Width and height of the file, as stored.
+    pub size: (u32, u32),
+    /// As stored: not upright yet, and in the colours of `profile`. Smaller than `size` where that saved work and was asked for.
     pub pixels: Pixels,
     /// How the camera was held.
     pub orientation: Orientation,
@@ -93,13 +95,25 @@ impl PhotoError {
     }
 }
 
-/// Reads a photo of at most `most` pixels.
+/// How many pixels of a photo are needed: from its size as stored and how the camera was held to width and height as stored.
+pub type Needed<'a> = &'a dyn Fn((u32, u32), Orientation) -> (u32, u32);
+
+/// Reads a photo of at most `most` pixels, all of them.
 ///
 /// # Errors
 /// It is another kind of file, too large, or damaged.
 pub fn decode(bytes: &[u8], most: u64) -> Result<Decoded, PhotoError> {
+    decode_for(bytes, most, &|all, _| all)
+}
+
+/// As [`decode`], with fewer pixels than the file has where a format can be read so (JPEG: a half, a quarter or an eighth of each
+/// side), and never fewer than are needed.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_for(bytes: &[u8], most: u64, needed: Needed<'_>) -> Result<Decoded, PhotoError> {
     match sniff(bytes)? {
-        Format::Jpeg => jpeg::decode(bytes, most),
+        Format::Jpeg => jpeg::decode(bytes, most, needed),
         Format::Png => png::decode(bytes, most),
         Format::Webp => webp::decode(bytes, most),
     }

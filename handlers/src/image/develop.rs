@@ -5,6 +5,7 @@ use super::{
     contract::{Format, Original},
     decode::{self, Decoded, PhotoError},
     encode,
+    exif::Orientation,
     look::Look,
     pixels::{Layout, Pixels, fitted},
     recipe::{Made, Recipe},
@@ -68,9 +69,9 @@ impl Stop {
 pub fn develop(bytes: &[u8], recipe: &Recipe, stop: &Stop) -> Result<Developed, PhotoError> {
     stop.check()?;
     let hash = hash_of(bytes);
-    let photo = decode::decode(bytes, recipe.max_pixels)?;
+    let photo = decode::decode_for(bytes, recipe.max_pixels, &|size, orientation| needed(size, orientation, recipe))?;
     stop.check()?;
-    let upright = photo.orientation.upright(photo.pixels.size());
+    let upright = photo.orientation.upright(photo.size);
     let original = Original {
         format: photo.format,
         width: upright.0,
@@ -110,14 +111,19 @@ pub fn develop(bytes: &[u8], recipe: &Recipe, stop: &Stop) -> Result<Developed, 
     Ok(Developed { original, look, files })
 }
 
+/// The size of the largest variant, as the photo is stored.
+fn needed(size: (u32, u32), orientation: Orientation, recipe: &Recipe) -> (u32, u32) {
+    let upright = orientation.upright(size);
+    let sizes = recipe.variants.iter().map(|variant| fitted(upright, (variant.width, variant.height)));
+    let largest = sizes.max_by_key(|(w, h)| u64::from(*w) * u64::from(*h)).unwrap_or(upright);
+    // What it takes to turn a size is what it takes to turn it back.
+    orientation.upright(largest)
+}
+
 /// The largest picture that is needed, upright and in sRGB. Made small first: turning it and working in the profile cost as much as
 /// there are pixels.
 fn largest(photo: Decoded, recipe: &Recipe) -> Result<Pixels, PhotoError> {
-    let upright = photo.orientation.upright(photo.pixels.size());
-    let sizes = recipe.variants.iter().map(|variant| fitted(upright, (variant.width, variant.height)));
-    let wanted = sizes.max_by_key(|(w, h)| u64::from(*w) * u64::from(*h)).unwrap_or(upright);
-    // What it takes to turn a size is what it takes to turn it back.
-    let small = photo.pixels.resized(photo.orientation.upright(wanted));
+    let small = photo.pixels.resized(needed(photo.size, photo.orientation, recipe));
     drop(photo.pixels);
     let srgb = colour::to_srgb(&small, photo.profile.as_deref()).map_err(PhotoError::internal)?;
     Ok(srgb.opaque_if_it_is().upright(photo.orientation))

@@ -55,6 +55,9 @@ pub struct WrongSize {
     bytes: usize,
 }
 
+/// Pixels of a side of what is turned at a time.
+const SQUARE: usize = 32;
+
 impl Pixels {
     /// Bytes as pixels.
     ///
@@ -136,12 +139,17 @@ impl Pixels {
         let (pixels, _) = self.bytes.as_chunks::<CHANNELS>();
         let (width, height) = orientation.upright(self.size());
         let (origin, right, down) = orientation.walk(self.size());
-        let mut bytes = Vec::with_capacity(self.bytes.len());
-        for row in 0..i64::from(height) {
-            let mut at = origin + row * down;
-            for _ in 0..width {
-                bytes.extend_from_slice(&pixels[at as usize]);
-                at += right;
+        let mut bytes = vec![0; self.bytes.len()];
+        let (made, _) = bytes.as_chunks_mut::<CHANNELS>();
+        let (w, h) = (width as usize, height as usize);
+        // In squares: a row here may be a column there, and what lies between two pixels of a column is soon too far for the cache.
+        for (top, left) in (0..h).step_by(SQUARE).flat_map(|top| (0..w).step_by(SQUARE).map(move |left| (top, left))) {
+            for row in top..(top + SQUARE).min(h) {
+                let mut at = origin + row as i64 * down + left as i64 * right;
+                for pixel in &mut made[row * w + left..row * w + (left + SQUARE).min(w)] {
+                    *pixel = pixels[at as usize];
+                    at += right;
+                }
             }
         }
         Self { width, height, layout: self.layout, bytes }

@@ -1,6 +1,6 @@
 //! Message Translator: JPEG.
 
-use super::{Decoded, PhotoError, fits, within};
+use super::{Decoded, Needed, PhotoError, fits, within};
 use crate::image::{
     contract::Format,
     exif::Orientation,
@@ -14,8 +14,9 @@ const JPEG: &str = "JPEG";
 /// A progressive photo has about ten scans. Each goes over all pixels: a file of a megabyte with thousands of them takes minutes.
 const MOST_SCANS: usize = 32;
 
-pub(super) fn decode(bytes: &[u8], most: u64) -> Result<Decoded, PhotoError> {
-    // Strict: what browsers fill up with grey is no photo of a car.
+pub(super) fn decode(bytes: &[u8], most: u64, needed: Needed<'_>) -> Result<Decoded, PhotoError> {
+    // Strict about what stands in the file. Data that stop before an end mark are filled up, as browsers do; `ends` sees a file
+    // that has none.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
@@ -36,6 +37,16 @@ pub(super) fn decode(bytes: &[u8], most: u64) -> Result<Decoded, PhotoError> {
         ColorSpace::CMYK | ColorSpace::YCCK => (stored, Layout::Cmyk),
         other => return Err(PhotoError::Unsupported { format: JPEG, what: format!("the colour space {other:?}") }),
     };
+    let orientation = decoder.exif().map(|exif| Orientation::read(exif)).unwrap_or_default();
+    let profile = decoder.icc_profile();
+    let size = (width, height);
+    let small = match stored {
+        ColorSpace::Luma | ColorSpace::YCbCr => scaled(bytes, size, needed(size, orientation), layout)?,
+        _ => None,
+    };
+    if let Some(pixels) = small {
+        return Ok(Decoded { format: Format::Jpeg, size, pixels, orientation, profile, animated: false });
+    }
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
     let mut pixels = decoder.decode().map_err(refused)?;
     if layout == Layout::Cmyk {
@@ -43,11 +54,40 @@ pub(super) fn decode(bytes: &[u8], most: u64) -> Result<Decoded, PhotoError> {
     }
     Ok(Decoded {
         format: Format::Jpeg,
+        size,
         pixels: fits(JPEG, Pixels::new(width, height, layout, pixels))?,
-        orientation: decoder.exif().map(|exif| Orientation::read(exif)).unwrap_or_default(),
-        profile: decoder.icc_profile(),
+        orientation,
+        profile,
         animated: false,
     })
+}
+
+/// A half, a quarter or an eighth of each side, straight from the frequencies: less than half of the work for the photo of a phone,
+/// which has to be made smaller anyhow. `None`: nothing is saved, or the other decoder knows better how to refuse it.
+fn scaled(bytes: &[u8], size: (u32, u32), needed: (u32, u32), layout: Layout) -> Result<Option<Pixels>, PhotoError> {
+    let part = |of: u32| (size.0.div_ceil(of), size.1.div_ceil(of));
+    let enough = |(width, height): &(u32, u32)| *width >= needed.0 && *height >= needed.1;
+    let Some(small) = [8, 4, 2].map(part).into_iter().find(enough) else { return Ok(None) };
+    // This decoder has no limit of its own on scans.
+    if bytes.windows(2).filter(|pair| *pair == [0xFF, 0xDA]).nth(MOST_SCANS).is_some() {
+        return Ok(None);
+    }
+    let side = |length: u32| u16::try_from(length).unwrap_or(u16::MAX);
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    if layout == Layout::Rgb {
+        decoder.set_color_transform(jpeg_decoder::ColorTransform::YCbCr);
+    }
+    let found = decoder.scale(side(small.0), side(small.1)).map_err(damaged)?;
+    // One side is enough for it: a line of one pixel is as high at an eighth of its size.
+    if (found.0.into(), found.1.into()) != small {
+        return Ok(None);
+    }
+    let pixels = decoder.decode().map_err(damaged)?;
+    fits(JPEG, Pixels::new(small.0, small.1, layout, pixels)).map(Some)
+}
+
+fn damaged(error: jpeg_decoder::Error) -> PhotoError {
+    PhotoError::damaged(JPEG, error)
 }
 
 fn refused(error: DecodeErrors) -> PhotoError {

@@ -39,6 +39,7 @@ pub(super) fn decode(bytes: &[u8], most: u64) -> Result<Decoded, PhotoError> {
     let info = reader.info();
     Ok(Decoded {
         format: Format::Png,
+        size: (width, height),
         pixels: fits(PNG, Pixels::new(width, height, layout, pixels))?,
         orientation: info.exif_metadata.as_deref().map(Orientation::read).unwrap_or_default(),
         profile: info.icc_profile.as_deref().map(<[u8]>::to_vec),

@@ -29,6 +29,7 @@ pub(super) fn decode(bytes: &[u8], most: u64) -> Result<Decoded, PhotoError> {
     decoder.read_image(&mut pixels).map_err(refused)?;
     Ok(Decoded {
         format: Format::Webp,
+        size: (width, height),
         pixels: fits(WEBP, Pixels::new(width, height, layout, pixels))?,
         // A photo is not refused for what is written beside it.
         orientation: decoder.exif_metadata().ok().flatten().map(|e| Orientation::read(&e)).unwrap_or_default(),
