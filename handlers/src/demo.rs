@@ -1,7 +1,7 @@
 //! The demo: thousands of real commands through a real worker that is killed on the way, and an account that adds up.
 //!
 //! The walk is in this file; `commands.rs` and `others.rs` make the commands of the workers in `kinds.rs`, `child.rs` runs and kills the worker, `chaos.rs` is what goes wrong
-//! inside it on purpose, `account.rs` counts from the database alone, `report.rs` is what people see.
+//! inside it on purpose, `account.rs` and `trouble.rs` count from the database alone, `report.rs` is what people see.
 
 pub mod account;
 mod chaos;
@@ -11,6 +11,7 @@ mod input;
 pub mod kinds;
 mod others;
 mod report;
+pub mod trouble;
 
 pub use chaos::work;
 

@@ -1,5 +1,8 @@
 //! The demo on the real binary, and its auditor on databases that were doctored.
 
+#[path = "demo/workers.rs"]
+mod workers;
+
 use car_workers::demo::{
     account::{Account, Database, Sent},
     kinds::Target,

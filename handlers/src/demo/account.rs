@@ -2,7 +2,10 @@
 //!
 //! Effects are counted by a write that is *not* idempotent (each brief counts its own writes), never by a unique key.
 
-use super::kinds::{Kind, Target};
+use super::{
+    kinds::{Kind, Target},
+    trouble::{self, Trouble},
+};
 use crate::notification::contract::Notification;
 use anyhow::Context as _;
 use pitcrew::{
@@ -102,7 +105,7 @@ impl Database {
     }
 
     /// `{s}` stands for the schema; every column must be text.
-    async fn rows(&self, sql: &str, columns: usize) -> anyhow::Result<Rows> {
+    pub(super) async fn rows(&self, sql: &str, columns: usize) -> anyhow::Result<Rows> {
         use sqlx::Row;
         match self {
             Self::Sqlite(pool) => {
@@ -171,6 +174,8 @@ pub struct Account {
     pub astray: usize,
     /// The same, worker by worker.
     pub workers: BTreeMap<&'static str, Count>,
+    /// What went wrong for each of them.
+    pub troubles: BTreeMap<&'static str, Trouble>,
     /// Done commands whose event was not handled exactly once.
     #[serde(skip)]
     pub untold: usize,
@@ -283,6 +288,7 @@ impl Account {
             account.lost += count.lost;
             account.double += count.double;
         }
+        account.troubles = trouble::of(database, sent, attempts.iter().map(|row| row[0].as_str())).await?;
         account.interesting = interesting(database, sent, &fates).await?;
         account.a_brief = effects
             .remove(&Kind::Recommendation)

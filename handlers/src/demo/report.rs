@@ -3,6 +3,7 @@
 use super::{
     Plan,
     account::{Account, Count, Worked},
+    trouble::Trouble,
 };
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -68,15 +69,24 @@ pub(super) async fn report(
     if let Some(brief) = &account.a_brief {
         a_brief(&mut text, brief);
     }
+    if let Some(id) = &account.a_dead_one {
+        let purpose = if plan.made { " on purpose" } else { "" };
+        write!(text, "\nA command that is dead{purpose}:\n{}", explained(id, plan).await?)?;
+    }
+    what_went_wrong(&mut text, account);
     if let Some((id, what)) = &account.interesting {
-        let exe = std::env::current_exe().context("finding this program")?;
-        let told = tokio::process::Command::new(exe).args(["explain", id, "--config"]).arg(&plan.config).output().await;
-        let told = told.context("explaining")?.stdout;
-        write!(text, "\nOne command, {what}:\n{}", indented(&String::from_utf8_lossy(&told)))?;
+        write!(text, "\nOne command, {what}:\n{}", explained(id, plan).await?)?;
     }
     the_account(&mut text, account, plan.made, worked, whole);
     next(&mut text, account, &plan.directory, &plan.config);
     Ok(text)
+}
+
+/// As `explain` tells it.
+async fn explained(id: &str, plan: &Plan) -> anyhow::Result<String> {
+    let exe = std::env::current_exe().context("finding this program")?;
+    let told = tokio::process::Command::new(exe).args(["explain", id, "--config"]).arg(&plan.config).output().await;
+    Ok(indented(&String::from_utf8_lossy(&told.context("explaining")?.stdout)))
 }
 
 fn processes(text: &mut String, processes: &[Worked]) {
@@ -101,6 +111,15 @@ fn a_brief(text: &mut String, brief: &Value) {
         for reason in pick["reasons"].as_array().into_iter().flatten().filter(|_| n == 0) {
             *text += &format!("        {}\n", word(reason));
         }
+    }
+}
+
+fn what_went_wrong(text: &mut String, account: &Account) {
+    *text += "\nWhat went wrong, worker by worker:\n              twice  came again  dead, and why\n";
+    for (worker, Trouble { twice, retries, dead }) in &account.troubles {
+        let reasons: Vec<String> = dead.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let reasons = if reasons.is_empty() { "none".to_owned() } else { reasons.join(", ") };
+        *text += &format!("  {worker:<10}{twice:>7} {retries:>11}  {reasons}\n");
     }
 }
 
