@@ -3,12 +3,12 @@
 use super::{Globals, log_to_stderr};
 use crate::config::Config;
 #[cfg(feature = "otlp")]
-use crate::telemetry::otlp;
+use crate::{config::CollectorUrl, telemetry::otlp, worker::BUILD};
 
 /// Where spans and metrics of this command go, if anywhere. In builds without the feature `otlp`: nowhere.
 pub(super) struct Push {
     #[cfg(feature = "otlp")]
-    to: Option<otlp::Push>,
+    to: Option<(CollectorUrl, otlp::Push)>,
 }
 
 impl Push {
@@ -19,9 +19,8 @@ impl Push {
     pub(super) fn begin(globals: &Globals, config: &Config, level: &str) -> anyhow::Result<Self> {
         #[cfg(feature = "otlp")]
         {
-            let to =
-                otlp::Push::begin(config, crate::worker::BUILD).inspect_err(|_| log_to_stderr(globals, level, None))?;
-            log_to_stderr(globals, level, to.as_ref().and_then(otlp::Push::layer));
+            let to = to(config)?;
+            log_to_stderr(globals, level, to.as_ref().and_then(|(_, push)| push.layer()));
             Ok(Self { to })
         }
         #[cfg(not(feature = "otlp"))]
@@ -38,9 +37,9 @@ impl Push {
     /// As [`begin`](Self::begin).
     pub(super) fn measures(&self, worker: crate::Worker) -> anyhow::Result<crate::Worker> {
         #[cfg(feature = "otlp")]
-        if let Some(to) = &self.to {
-            tracing::info!(endpoint = %to.endpoint(), "spans and metrics are pushed to a collector");
-            if let Some(readers) = to.readers()? {
+        if let Some((endpoint, push)) = &self.to {
+            tracing::info!(%endpoint, "spans and metrics are pushed to a collector");
+            if let Some(readers) = push.readers()? {
                 return Ok(worker.read_by(readers));
             }
         }
@@ -50,8 +49,31 @@ impl Push {
     /// Pushes what is left, for a short while.
     pub(super) fn end(self) {
         #[cfg(feature = "otlp")]
-        if let Some(to) = &self.to {
-            to.end();
+        if let Some((_, push)) = &self.to {
+            push.end();
         }
     }
+}
+
+/// `None`: nobody said where to.
+#[cfg(feature = "otlp")]
+fn to(config: &Config) -> anyhow::Result<Option<(CollectorUrl, otlp::Push)>> {
+    let telemetry = &config.telemetry;
+    let of_environment = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
+    let endpoint: CollectorUrl = match &telemetry.endpoint {
+        Some(endpoint) => endpoint.clone(),
+        None => match of_environment() {
+            Some(url) => url.parse().map_err(|error| anyhow::anyhow!("OTEL_EXPORTER_OTLP_ENDPOINT {error}"))?,
+            None => return Ok(None),
+        },
+    };
+    let push = otlp::Push::begin(&otlp::Wanted {
+        service: config.service.as_str(),
+        version: BUILD,
+        endpoint: endpoint.expose(),
+        ca_file: telemetry.ca_file.as_deref(),
+        traces: telemetry.traces.then_some(telemetry.sample),
+        metrics: telemetry.metrics.then_some(telemetry.interval),
+    })?;
+    Ok(Some((endpoint, push)))
 }

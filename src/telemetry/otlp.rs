@@ -6,7 +6,6 @@
 mod post;
 
 use super::metrics::Readers;
-use crate::config::{CollectorUrl, Config, TelemetryConfig};
 use anyhow::Context as _;
 use opentelemetry::{
     Context, KeyValue,
@@ -59,10 +58,24 @@ pub(crate) struct Losses {
 pub(crate) static LOSSES: Losses =
     Losses { full: AtomicU64::new(0), refused: AtomicU64::new(0), metrics: AtomicU64::new(0) };
 
+/// What is to be pushed, and where to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) service: &'a str,
+    pub(crate) version: &'static str,
+    /// `http://host:4318`
+    pub(crate) endpoint: &'a str,
+    /// Who may have signed its certificate. `None`: whom the system trusts.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// Spans: the share of traces that begin here. `None`: no spans.
+    pub(crate) traces: Option<f64>,
+    /// How often metrics. `None`: never.
+    pub(crate) metrics: Option<Duration>,
+}
+
 /// Where spans and metrics of this process go.
 #[derive(Debug)]
 pub(crate) struct Push {
-    endpoint: CollectorUrl,
     post: Arc<Post>,
     resource: Resource,
     traces: Option<SdkTracerProvider>,
@@ -71,36 +84,20 @@ pub(crate) struct Push {
 }
 
 impl Push {
-    /// `None`: nobody said where to.
-    ///
     /// # Errors
     /// Names the setting.
-    pub(crate) fn begin(config: &Config, version: &'static str) -> anyhow::Result<Option<Self>> {
-        let TelemetryConfig { endpoint, ca_file, traces, metrics, sample, interval } = &config.telemetry;
-        let of_environment = || std::env::var("OTEL_EXPORTER_OTLP_ENDPOINT").ok().filter(|url| !url.is_empty());
-        let endpoint = match endpoint {
-            Some(endpoint) => endpoint.clone(),
-            None => match of_environment() {
-                Some(url) => url.parse().map_err(|error| anyhow::anyhow!("OTEL_EXPORTER_OTLP_ENDPOINT {error}"))?,
-                None => return Ok(None),
-            },
-        };
-        let post = Arc::new(Post::new(&endpoint, ca_file.as_deref().map(Path::new))?);
+    pub(crate) fn begin(wanted: &Wanted<'_>) -> anyhow::Result<Self> {
+        let post = Arc::new(Post::new(wanted.endpoint, wanted.ca_file)?);
         // `service.name` is the config's; OTEL_RESOURCE_ATTRIBUTES adds what the platform knows.
         let resource = Resource::builder()
-            .with_service_name(config.service.as_str().to_owned())
-            .with_attribute(KeyValue::new("service.version", version))
+            .with_service_name(wanted.service.to_owned())
+            .with_attribute(KeyValue::new("service.version", wanted.version))
             .build();
-        let mut push = Self { endpoint, post, resource, traces: None, metrics: metrics.then_some(*interval) };
-        if *traces {
-            push.traces = Some(push.spans(*sample)?);
+        let mut push = Self { post, resource, traces: None, metrics: wanted.metrics };
+        if let Some(sample) = wanted.traces {
+            push.traces = Some(push.spans(sample)?);
         }
-        Ok(Some(push))
-    }
-
-    /// Where to, without a password.
-    pub(crate) fn endpoint(&self) -> &CollectorUrl {
-        &self.endpoint
+        Ok(push)
     }
 
     fn spans(&self, sample: f64) -> anyhow::Result<SdkTracerProvider> {

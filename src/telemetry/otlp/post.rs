@@ -1,6 +1,5 @@
 //! One blocking client for all that is pushed: its callers have threads of their own, on which no runtime runs.
 
-use crate::config::CollectorUrl;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
@@ -28,16 +27,16 @@ impl std::fmt::Debug for Post {
 }
 
 impl Post {
-    pub(super) fn new(endpoint: &CollectorUrl, ca_file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn new(endpoint: &str, ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let mut config =
             ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).http_status_as_error(false).max_redirects(0);
-        if endpoint.is_encrypted() {
+        if endpoint.starts_with("https://") {
             let roots = trusted(ca_file)?;
             let roots: Vec<_> = roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
             let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
             config = config.tls_config(tls.root_certs(RootCerts::new_with_certs(&roots)).build());
         }
-        let base = endpoint.expose().trim_end_matches('/').to_owned();
+        let base = endpoint.trim_end_matches('/').to_owned();
         Ok(Self { agent: config.build().new_agent(), base })
     }
 
