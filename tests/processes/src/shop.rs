@@ -126,6 +126,16 @@ impl Shop {
         }
     }
 
+    /// As [`send`](Self::send), of messages that somebody else has written.
+    pub async fn write(&self, envelopes: Vec<pitcrew::Envelope>) {
+        self.client.send_envelopes(envelopes, None).await.expect("they are sent");
+    }
+
+    /// The file of its database, if that is SQLite.
+    pub fn file(&self) -> PathBuf {
+        self.directory.path().join("shop.db")
+    }
+
     /// A client that publishes by itself what it sends, so that no worker need live for it.
     pub async fn direct(&self) -> Client {
         let transport = open_transport(&self.config).expect("a transport");
@@ -140,6 +150,15 @@ impl Shop {
 
     /// As [`start`](Self::start), with further sections in its config.
     pub fn start_with(&self, sections: &str) -> Process {
+        self.start_in(sections, &[])
+    }
+
+    /// A worker that kills itself at this point of the walk (`after-commit:3`: `pitcrew::fault::Point`).
+    pub fn start_armed(&self, fault: &str) -> Process {
+        self.start_in("", &[("PITCREW_FAULT", fault)])
+    }
+
+    fn start_in(&self, sections: &str, environment: &[(&str, &str)]) -> Process {
         let name = format!("worker-{}", pitcrew::clock::uuid_v7().simple());
         let (file, log) =
             (self.directory.path().join(format!("{name}.toml")), self.directory.path().join(name + ".log"));
@@ -149,6 +168,7 @@ impl Shop {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PITCREW_")) {
             command.env_remove(name);
         }
+        command.envs(environment.iter().copied());
         let child = command.stderr(File::create(&log).expect("a log")).spawn().expect("a worker starts");
         Process { child, log }
     }
@@ -292,6 +312,11 @@ impl Process {
     /// `TERM`, `KILL`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
         signal(&self.child, name);
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it says that it is at work.
