@@ -158,6 +158,13 @@ impl Shop {
         self.start_in("", &[("PITCREW_FAULT", fault)])
     }
 
+    /// A worker that reaches its database and its broker by other addresses, where they are given.
+    pub fn start_through(&self, database: Option<&str>, broker: Option<&str>) -> Process {
+        let addresses = [("PITCREW_STORE__URL", database), ("PITCREW_TRANSPORT__DEFAULT__URL", broker)];
+        let given: Vec<_> = addresses.into_iter().filter_map(|(name, address)| Some((name, address?))).collect();
+        self.start_in("", &given)
+    }
+
     fn start_in(&self, sections: &str, environment: &[(&str, &str)]) -> Process {
         let name = format!("worker-{}", pitcrew::clock::uuid_v7().simple());
         let (file, log) =

@@ -14,6 +14,8 @@ mod checker;
 mod doctored;
 #[path = "matrix/generator.rs"]
 mod generator;
+#[path = "matrix/network.rs"]
+mod network;
 
 use cell::{Cell, Fault, On};
 use futures::StreamExt;

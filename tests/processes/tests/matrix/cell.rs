@@ -118,7 +118,7 @@ pub(crate) struct Bench {
     pub(crate) bare: Bare,
     pub(crate) generator: Generator,
     store: On,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Bench {
@@ -153,7 +153,7 @@ impl Bench {
         self.put(wave).await;
     }
 
-    async fn put(&self, sendings: Vec<Sending>) {
+    pub(crate) async fn put(&self, sendings: Vec<Sending>) {
         let (ours, bare): (Vec<_>, Vec<_>) = sendings.into_iter().partition(|sending| sending.by_outbox);
         self.bare.publish(&bare).await;
         let envelope = |sending: Sending| {
@@ -192,7 +192,7 @@ impl Bench {
 }
 
 /// Lets time pass under load.
-async fn pass(time: Duration) {
+pub(crate) async fn pass(time: Duration) {
     let began = Instant::now();
     while began.elapsed() < time {
         poll_pause().await;
