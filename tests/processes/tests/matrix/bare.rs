@@ -28,7 +28,7 @@ const DELAYS: [&str; 2] = ["retry.100ms", "retry.200ms"];
 pub(crate) type Left = (u32, String);
 
 pub(crate) enum Bare {
-    Rabbit { connection: Connection, channel: Channel, prefix: String },
+    Rabbit { connection: Box<Connection>, channel: Box<Channel>, prefix: String },
     Kafka { producer: FutureProducer, brokers: String, prefix: String },
 }
 
@@ -69,7 +69,7 @@ impl Bare {
             FieldTable::default(),
         );
         bind.await.expect("it is bound");
-        Self::Rabbit { connection, channel, prefix }
+        Self::Rabbit { connection: connection.into(), channel: channel.into(), prefix }
     }
 
     /// Sends, in this order; all of it is confirmed.
