@@ -190,7 +190,7 @@ impl Shop {
     }
 
     /// A file beside its database, with this in it.
-    pub fn file(&self, text: &str) -> String {
+    pub fn kept(&self, text: &str) -> String {
         let path = self.directory.path().join(format!("{}.txt", pitcrew::clock::uuid_v7().simple()));
         std::fs::write(&path, text).expect("it is written");
         path.display().to_string()

@@ -247,7 +247,7 @@ async fn metrics_are_pushed_under_the_name_of_the_service() {
 async fn a_command_from_the_command_line_begins_a_trace() {
     let collector = Collector::start(Mood::Takes).await;
     let shop = Shop::on_sqlite(WORKER, "embedded", &pushing(&collector, 1.0)).await;
-    let id = shop.operator(&["send", "test.Work", "--id", "of-the-command-line", "--data", &shop.file("{\"n\": 1}")]);
+    let id = shop.operator(&["send", "test.Work", "--id", "of-the-command-line", "--data", &shop.kept("{\"n\": 1}")]);
     let spans = collector.spans();
     let [created] = &spans[..] else { panic!("one span was expected: {spans:#?}") };
     assert_eq!((created.parent.as_str(), created.kind), ("", SpanKind::Producer));
