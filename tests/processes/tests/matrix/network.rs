@@ -46,6 +46,11 @@ async fn adds_up(broker: &str, between: Between, fails: impl AsyncFn(&Proxy)) ->
     let took = bench.completes(began).await;
     let cut = proxy.commits_cut();
     worker.stop().await;
+    // What it held when its last commit was cut is in its queue again, for one who has a network.
+    let mut neighbour = bench.shop.start();
+    neighbour.is_at_work().await;
+    bench.completes(began).await;
+    neighbour.stop().await;
     let (reader, left, events) = (bench.database().await, bench.bare.left().await, bench.bare.events().await);
     let account = Account::of(&bench.generator.sent, &Facts::read(&reader, events, left).await);
     println!("{broker}  {between:?}: {cut} commits cut, over after {} ms, {account:?}", took.as_millis());
