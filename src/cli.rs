@@ -2,6 +2,7 @@
 //!
 //! [`main`](crate::main) is all that a binary needs; [`App`] adds commands of its own.
 
+mod audit;
 mod dead;
 mod explain;
 #[cfg(feature = "http")]
@@ -72,6 +73,9 @@ pub struct Globals {
     /// Print JSON: one document, or one a line
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
+    /// Who does it, for the audit [default: $USER]
+    #[arg(long = "as", global = true, help_heading = EVERYWHERE, value_name = "NAME")]
+    pub operator: Option<String>,
     /// Log more (-v: debug, -vv: trace)
     #[arg(short, long, global = true, help_heading = EVERYWHERE, action = clap::ArgAction::Count)]
     pub verbose: u8,
@@ -106,6 +110,9 @@ enum Command {
     /// Look at dead letters; run them again or give them up
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Look at what operators did
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Run old records of a log again
     Replay(replay::Replay),
     /// Check or show the configuration
@@ -189,6 +196,7 @@ impl App {
             Command::Send(send) => send.run(&globals, handlers),
             Command::Explain(explain) => block_on(explain.run(&globals)),
             Command::Dead(dead) => block_on(dead.run(&globals, &handlers)),
+            Command::Audit(audit) => block_on(audit.run(&globals)),
             Command::Replay(replay) => replay.run(&globals, handlers),
             Command::Config(config) => config.run(&globals, &handlers),
             Command::Topology(topology) => block_on(topology.run(&globals, &handlers)),
@@ -219,14 +227,19 @@ impl Globals {
     /// The store of a command beside a worker; it must exist already.
     async fn store(&self) -> anyhow::Result<Opened> {
         let config = self.config()?;
+        self.is_there(&config)?;
+        let opened = open_store(&config, false).await?;
+        opened.store.migrate().await.context("migrating the store")?;
+        Ok(opened)
+    }
+
+    fn is_there(&self, config: &Config) -> anyhow::Result<()> {
         if let crate::config::StoreUrl::Sqlite(path) = &config.store.url {
             let there = path.try_exists().with_context(|| format!("looking for the database {}", path.display()))?;
             let path = path.display();
             ensure!(there, "there is no database {path}: `run` and `send` make one, --store names another");
         }
-        let opened = open_store(&config, false).await?;
-        opened.store.migrate().await.context("migrating the store")?;
-        Ok(opened)
+        Ok(())
     }
 
     /// A client, its store and the configuration.

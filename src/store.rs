@@ -189,6 +189,12 @@ pub trait Store: Send + Sync + 'static {
     /// Writes down what happened and concerns no message that is here. What says the same of the same target is written once.
     async fn record(&self, audit: &Audit) -> StoreResult<()>;
 
+    /// Writes down what an operator did, each time that it is done.
+    async fn record_action(&self, audit: &Audit) -> StoreResult<()>;
+
+    /// What was done and what happened, newest first.
+    async fn audit_trail(&self, filter: &AuditFilter, limit: usize) -> StoreResult<Vec<Audit>>;
+
     /// What was written down under this action, newest first.
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>>;
 

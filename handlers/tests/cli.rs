@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 20] = [
+const COMMANDS: [&[&str]; 22] = [
     &[],
     &["run"],
     &["send"],
@@ -23,6 +23,8 @@ const COMMANDS: [&[&str]; 20] = [
     &["dead", "show"],
     &["dead", "replay"],
     &["dead", "discard"],
+    &["audit"],
+    &["audit", "list"],
     &["replay"],
     &["config"],
     &["config", "check"],
@@ -193,7 +195,7 @@ fn letters_are_listed_shown_replayed_and_discarded() {
         &["explain", &ids.dead],
         &["dead", "discard", &ids.dead, "--reason", "too late"],
         &["dead", "replay", &ids.discarded],
-        &["dead", "discard", &ids.exhausted, "--reason", "the buyer cancelled", "--actor", "ada"],
+        &["dead", "discard", &ids.exhausted, "--reason", "the buyer cancelled", "--as", "ada"],
         &["explain", &ids.exhausted],
         &["dead", "replay", "nothing-like-it"],
         &["dead", "replay", "--all"],
@@ -205,6 +207,40 @@ fn letters_are_listed_shown_replayed_and_discarded() {
     }
     session.is("dead");
     assert_eq!(session.outbox_of("replay"), 2, "each letter once");
+}
+
+#[test]
+fn every_action_of_an_operator_is_in_the_audit() {
+    let (mut session, ids) = prepared();
+    for command in [
+        &["audit", "list", "--who", "nobody"][..],
+        &["dead", "replay", &ids.dead, "--as", "ada", "--note", "the colour is one now"],
+        &["dead", "discard", &ids.exhausted, "--reason", "the buyer\ncancelled"],
+        &["audit", "list"],
+        &["audit", "list", "--who", "ada"],
+        &["audit", "list", "--limit", "1"],
+        &["audit", "list", "--since", "1h", "--who", "tester"],
+        &["audit", "list", "--since", "2999-01-01T00:00:00Z"],
+        &["audit", "list", "--who", "ada", "--json"],
+        &["audit", "list", "--since", "then"],
+    ] {
+        session.run(command);
+    }
+    session.is("audit");
+    let told = session.run(&["audit", "list", "--json"]).out;
+    let actions: Vec<String> = told
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .map(|audit| format!("{} {}", audit["actor"].as_str().unwrap(), audit["action"].as_str().unwrap()))
+        .collect();
+    assert_eq!(actions, ["tester discard", "ada replay", "tester discard"]);
+    // A schema that changes is somebody's doing; one that is there already is not.
+    let mut session = Session::new();
+    session.unseen(&["migrate", "--as", "release 7"]);
+    session.unseen(&["migrate", "--as", "release 7"]);
+    let told = session.run(&["audit", "list", "--json"]).out;
+    assert_eq!(told.lines().count(), 1, "{told}");
+    assert!(told.contains("release 7") && told.contains("schema version 0 to 1"), "{told}");
 }
 
 #[test]
@@ -245,6 +281,7 @@ fn everything_that_prints_has_stable_json() {
         vec!["schema", "export"],
         vec!["dead", "list"],
         vec!["dead", "groups"],
+        vec!["audit", "list"],
         vec!["dead", "replay", "--all", "--dry-run"],
         vec!["dead", "show", &ids.dead],
         vec!["dead", "replay", &ids.discarded],

@@ -157,8 +157,8 @@ impl Dead {
             Self::Groups(groups) => groups.run(store, globals.json).await,
             Self::List(list) => list.run(store, globals.json).await,
             Self::Show(show) => show.run(store, globals.json).await,
-            Self::Replay(replay) => replay.run(store, handlers, globals.json).await,
-            Self::Discard(discard) => discard.run(store, globals.json).await,
+            Self::Replay(replay) => replay.run(store, handlers, globals).await,
+            Self::Discard(discard) => discard.run(store, globals).await,
         };
         store.close().await;
         done

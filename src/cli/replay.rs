@@ -7,7 +7,7 @@ use super::{Globals, did_you_mean, output};
 use crate::{
     Handlers, Worker, clock,
     config::{Config, parse_duration},
-    store::{Audit, Store},
+    store::Store,
     topology::Planned,
     transport::{Place, Stretch},
     worker::{self, Replay as Readings, open_store, open_transport},
@@ -138,7 +138,7 @@ impl Replay {
         let running = worker.start(store.clone(), Arc::new(readings)).await?;
         let counters = running.counters();
         let account = || Account::of(&self.channel, &progress, counters.fates());
-        self.record(&*store).await;
+        self.record(globals, &*store).await;
         let mut told = Told::default();
         let ended = loop {
             tokio::select! {
@@ -168,15 +168,9 @@ impl Replay {
     }
 
     /// Who read what again, for those who wonder later. A replay is not kept from running by it.
-    async fn record(&self, store: &dyn Store) {
-        let audit = Audit {
-            actor: std::env::var("USER").unwrap_or_else(|_| "unknown".into()),
-            action: REREAD.into(),
-            target: self.channel.clone(),
-            reason: self.arguments().join(" "),
-            at: clock::now(),
-        };
-        if let Err(error) = store.record(&audit).await {
+    async fn record(&self, globals: &Globals, store: &dyn Store) {
+        let audit = globals.audit(REREAD, &self.channel, &self.arguments().join(" "));
+        if let Err(error) = store.record_action(&audit).await {
             warn!(%error, "it is not written down who replays");
         }
     }

@@ -98,6 +98,11 @@ impl Migrate {
         let config = globals.config()?;
         let (opened, url) = (open_store(&config, false).await?, &config.store.url);
         let migrated = opened.store.migrate().await?;
+        if migrated.from != migrated.to {
+            let what = format!("schema version {} to {}", migrated.from, migrated.to);
+            let audit = globals.audit("migrate", &url.to_string(), &what);
+            opened.store.record_action(&audit).await.context("writing down who migrated")?;
+        }
         opened.store.close().await;
         output::line(if globals.json {
             json!({ "store": opened.store.kind(), "from": migrated.from, "to": migrated.to }).to_string()

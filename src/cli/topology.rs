@@ -3,6 +3,7 @@
 use super::{Globals, output};
 use crate::{
     Handlers,
+    config::BrokerUrl,
     transport::{Finding, Inspection, Standing},
     worker::{self, open_transport},
 };
@@ -36,6 +37,10 @@ impl Topology {
         let transport = open_transport(&config)?;
         if let Self::Apply = self {
             transport.declare(&endpoints).await.context("making the topology")?;
+            let broker = config.transport.iter().find(|(name, _)| name.as_str() == "default").map(|(_, t)| &t.url);
+            if let Some(url) = broker.filter(|url| !matches!(url, BrokerUrl::Embedded)) {
+                globals.record_beside("declare", &url.to_string(), "topology apply").await;
+            }
         }
         let Inspection { findings: found, reach } =
             transport.inspect(&endpoints).await.context("looking at the broker")?;

@@ -296,6 +296,17 @@ impl Store for MemoryStore {
         })
     }
 
+    async fn record_action(&self, audit: &Audit) -> StoreResult<()> {
+        self.run(|state| {
+            state.audit.push(audit.clone());
+            Ok(())
+        })
+    }
+
+    async fn audit_trail(&self, filter: &AuditFilter, limit: usize) -> StoreResult<Vec<Audit>> {
+        self.run(|state| Ok(state.audit_trail(filter, limit)))
+    }
+
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
         self.run(|state| Ok(state.recorded(action, limit)))
     }

@@ -320,6 +320,14 @@ impl Store for PostgresStore {
         Ok(self.write_down(audit).await?)
     }
 
+    async fn record_action(&self, audit: &Audit) -> StoreResult<()> {
+        Ok(self.write_action(audit).await?)
+    }
+
+    async fn audit_trail(&self, filter: &AuditFilter, limit: usize) -> StoreResult<Vec<Audit>> {
+        Ok(self.trail(filter, limit).await?)
+    }
+
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
         Ok(self.written_down(action, limit).await?)
     }

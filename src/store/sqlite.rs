@@ -227,6 +227,14 @@ impl Store for SqliteStore {
         self.answer(operators::record(self, audit).await)
     }
 
+    async fn record_action(&self, audit: &Audit) -> StoreResult<()> {
+        self.answer(operators::record_action(self, audit).await)
+    }
+
+    async fn audit_trail(&self, filter: &AuditFilter, limit: usize) -> StoreResult<Vec<Audit>> {
+        self.answer(operators::audit_trail(&self.readers, filter, limit).await)
+    }
+
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
         self.answer(operators::recorded(&self.readers, action, limit).await)
     }

@@ -3,10 +3,12 @@
 use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons, rows};
 use crate::{
     Handlers,
-    cli::output::{self, Misuse},
-    clock,
+    cli::{
+        Globals,
+        output::{self, Misuse},
+    },
     dead_letter::{self, Rerun},
-    store::{Audit, DeadLetter, LetterState, Reason, Store},
+    store::{DeadLetter, LetterState, Reason, Store},
 };
 use anyhow::Context as _;
 use serde_json::json;
@@ -74,9 +76,6 @@ struct Which {
     /// Do not ask
     #[arg(long)]
     yes: bool,
-    /// Who does it [default: $USER]
-    #[arg(long, value_name = "NAME")]
-    actor: Option<String>,
 }
 
 impl Replay {
@@ -84,11 +83,11 @@ impl Replay {
         self.which.check(self.reason.is_some())
     }
 
-    pub(super) async fn run(self, store: &dyn Store, handlers: &Handlers, as_json: bool) -> anyhow::Result<bool> {
+    pub(super) async fn run(self, store: &dyn Store, handlers: &Handlers, globals: &Globals) -> anyhow::Result<bool> {
         let reason = self.reason.as_deref();
         let external = if self.repeat_external { BTreeMap::new() } else { handlers.contract().external };
         Decision { to: LetterState::Replayed, note: &self.note, external }
-            .carry_out(store, &self.which, reason, as_json)
+            .carry_out(store, &self.which, reason, globals)
             .await
     }
 }
@@ -105,10 +104,10 @@ impl Discard {
         self.which.check(self.because.is_some())
     }
 
-    pub(super) async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
+    pub(super) async fn run(self, store: &dyn Store, globals: &Globals) -> anyhow::Result<bool> {
         let because = self.because.as_deref();
         Decision { to: LetterState::Discarded, note: &self.reason, external: BTreeMap::new() }
-            .carry_out(store, &self.which, because, as_json)
+            .carry_out(store, &self.which, because, globals)
             .await
     }
 }
@@ -149,8 +148,9 @@ impl Decision<'_> {
         store: &dyn Store,
         which: &Which,
         reason: Option<&str>,
-        as_json: bool,
+        globals: &Globals,
     ) -> anyhow::Result<bool> {
+        let as_json = globals.json;
         let mut chosen = self.choose(store, which, reason).await?;
         self.pass_over_repeats(&mut chosen);
         chosen.open.truncate(which.limit.unwrap_or(MANY));
@@ -167,13 +167,7 @@ impl Decision<'_> {
         for letter in std::mem::take(&mut chosen.open) {
             match self.row(&letter) {
                 Ok(rows) => {
-                    let audit = Audit {
-                        actor: which.actor(),
-                        action: self.verb().into(),
-                        target: letter.key.id.clone(),
-                        reason: self.note.to_owned(),
-                        at: clock::now(),
-                    };
+                    let audit = globals.audit(self.verb(), &letter.key.id, self.note);
                     match store.resolve_letter(&letter.key, self.to, &rows, &audit).await? {
                         true => done += 1,
                         false => chosen.already += 1, // somebody else was faster
@@ -284,10 +278,6 @@ impl Which {
             return Err(Misuse("filters choose among all letters: give --all, or IDs without filters".into()).into());
         }
         Ok(())
-    }
-
-    fn actor(&self) -> String {
-        self.actor.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "unknown".into())
     }
 }
 

@@ -45,6 +45,17 @@ impl State {
         recorded
     }
 
+    pub(super) fn audit_trail(&self, filter: &AuditFilter, limit: usize) -> Vec<Audit> {
+        let wanted = |audit: &&Audit| {
+            filter.since.is_none_or(|since| audit.at >= since)
+                && filter.actor.as_ref().is_none_or(|actor| *actor == audit.actor)
+        };
+        let mut trail: Vec<_> = self.audit.iter().filter(wanted).cloned().collect();
+        trail.sort_by_key(|audit| std::cmp::Reverse(audit.at));
+        trail.truncate(limit);
+        trail
+    }
+
     pub(super) fn history(&self, id: &str) -> History {
         let inbox = |wanted: &dyn Fn(&InboxRow) -> bool| {
             let mut rows: Vec<_> = self.inbox.values().map(|k| &k.row).filter(|row| wanted(row)).cloned().collect();

@@ -1,6 +1,6 @@
 //! Dead Letter Channel: the one truth about what died, and what operators made of it.
 
-use super::{PostgresStore, errors::Sure, inbox::u32_of, outbox::clamp};
+use super::{PostgresStore, errors::Sure, inbox::u32_of, operators::INSERT_AUDIT, outbox::clamp};
 use crate::{
     message::wire,
     store::{Audit, DeadFilter, DeadLetter, LetterKey, LetterState, OutboxRow, StoreError},
@@ -165,16 +165,14 @@ impl PostgresStore {
         if state == LetterState::Discarded {
             self.release_operation(&mut tx, key, &letter).await?;
         }
-        sqlx::query(
-            self.sql.get("insert into {s}.audit (at, actor, action, target, reason) values ($1, $2, $3, $4, $5)"),
-        )
-        .bind(audit.at)
-        .bind(&audit.actor)
-        .bind(&audit.action)
-        .bind(&audit.target)
-        .bind(&audit.reason)
-        .execute(&mut *tx)
-        .await?;
+        sqlx::query(self.sql.get(INSERT_AUDIT))
+            .bind(audit.at)
+            .bind(&audit.actor)
+            .bind(&audit.action)
+            .bind(&audit.target)
+            .bind(&audit.reason)
+            .execute(&mut *tx)
+            .await?;
         tx.commit().await?;
         Ok(true)
     }

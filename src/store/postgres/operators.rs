@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     message::KeyTime,
-    store::{Attempt, AttemptKind, Audit, Counts, History, InboxRow, StoreError},
+    store::{Attempt, AttemptKind, Audit, AuditFilter, Counts, History, InboxRow, StoreError},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -39,8 +39,16 @@ const ATTEMPTS: &str = "select consumer, attempt, kind, error, at, duration_ms, 
 
 const AUDIT: &str = "select actor, action, target, reason, at from {s}.audit where target = $1 order by at";
 
+/// Beside a letter, in the transaction that resolves it, and alone.
+pub(super) const INSERT_AUDIT: &str =
+    "insert into {s}.audit (at, actor, action, target, reason) values ($1, $2, $3, $4, $5)";
+
 const RECORD: &str = "insert into {s}.audit (at, actor, action, target, reason) select $1, $2, $3, $4, $5
  where not exists (select 1 from {s}.audit where target = $4 and action = $3 and reason = $5)";
+
+/// Read as a whole: people act seldom.
+const TRAIL: &str = "select actor, action, target, reason, at from {s}.audit
+ where ($1::timestamptz is null or at >= $1) and ($2::text is null or actor = $2) order by at desc limit $3";
 
 const RECORDED: &str =
     "select actor, action, target, reason, at from {s}.audit where action = $1 order by at desc limit $2";
@@ -67,6 +75,18 @@ impl PostgresStore {
         let record = sqlx::query(self.sql.get(RECORD)).bind(audit.at).bind(&audit.actor).bind(&audit.action);
         record.bind(&audit.target).bind(&audit.reason).execute(&self.other.get()).await?;
         Ok(())
+    }
+
+    pub(super) async fn write_action(&self, audit: &Audit) -> Sure<()> {
+        let insert = sqlx::query(self.sql.get(INSERT_AUDIT)).bind(audit.at).bind(&audit.actor).bind(&audit.action);
+        insert.bind(&audit.target).bind(&audit.reason).execute(&self.other.get()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn trail(&self, filter: &AuditFilter, limit: usize) -> Sure<Vec<Audit>> {
+        let trail = sqlx::query(self.sql.get(TRAIL)).bind(filter.since).bind(&filter.actor);
+        let trail = trail.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        trail.fetch_all(&self.other.get()).await?.iter().map(read_audit).collect()
     }
 
     pub(super) async fn written_down(&self, action: &str, limit: usize) -> Sure<Vec<Audit>> {

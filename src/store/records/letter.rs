@@ -114,12 +114,21 @@ pub struct DeadFilter {
 pub struct Audit {
     /// Who.
     pub actor: String,
-    /// `replay`, `discard`, `redrive`; `reread` of a channel; `lost` of a topic.
+    /// `replay`, `discard`, `redrive`; `reread` of a channel; `declare` at a broker; `migrate` of a store; `lost` of a topic.
     pub action: String,
-    /// The message's ID, or a channel or topic.
+    /// The message's ID, or a channel, a topic, a broker or a store.
     pub target: String,
     /// Why.
     pub reason: String,
     /// When.
     pub at: DateTime<Utc>,
+}
+
+/// What of the audit is wanted; `None` is everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Done at or after.
+    pub since: Option<DateTime<Utc>>,
+    /// [`Audit::actor`], letter by letter.
+    pub actor: Option<String>,
 }

@@ -1,7 +1,9 @@
 //! Control Bus: what people ask of the store, and what they decide.
 
 use super::{SqliteStore, bulk::key_time, decode, micros, writes};
-use crate::store::{Audit, Counts, DeadFilter, DeadLetter, History, LetterKey, LetterState, OutboxEntry, OutboxRow};
+use crate::store::{
+    Audit, AuditFilter, Counts, DeadFilter, DeadLetter, History, LetterKey, LetterState, OutboxEntry, OutboxRow,
+};
 use serde_json::json;
 use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
@@ -47,9 +49,7 @@ pub(super) async fn resolve_letter(
         free_operation(&mut tx, key).await?;
     }
     writes::outbox(&mut tx, None, &rows.iter().collect::<Vec<_>>()).await?;
-    let insert = sqlx::query("insert into audit (actor, action, target, reason, at) values (?, ?, ?, ?, ?)");
-    let insert = insert.bind(&audit.actor).bind(&audit.action).bind(&audit.target).bind(&audit.reason);
-    insert.bind(micros(audit.at)).execute(&mut *tx).await?;
+    insert_audit(&mut tx, audit).await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -75,6 +75,28 @@ pub(super) async fn record(store: &SqliteStore, audit: &Audit) -> sqlx::Result<(
     let mut tx = store.begin_write().await?;
     record.bind(micros(audit.at)).execute(&mut *tx).await?;
     tx.commit().await
+}
+
+pub(super) async fn record_action(store: &SqliteStore, audit: &Audit) -> sqlx::Result<()> {
+    let mut tx = store.begin_write().await?;
+    insert_audit(&mut tx, audit).await?;
+    tx.commit().await
+}
+
+async fn insert_audit(connection: &mut SqliteConnection, audit: &Audit) -> sqlx::Result<()> {
+    let insert = sqlx::query("insert into audit (actor, action, target, reason, at) values (?, ?, ?, ?, ?)");
+    let insert = insert.bind(&audit.actor).bind(&audit.action).bind(&audit.target).bind(&audit.reason);
+    insert.bind(micros(audit.at)).execute(connection).await.map(drop)
+}
+
+pub(super) async fn audit_trail(readers: &SqlitePool, filter: &AuditFilter, limit: usize) -> sqlx::Result<Vec<Audit>> {
+    let select = sqlx::query(
+        "select * from audit where (?1 is null or at >= ?1) and (?2 is null or actor = ?2)
+         order by at desc, rowid desc limit ?3",
+    );
+    let select = select.bind(filter.since.map(micros)).bind(&filter.actor);
+    let trail = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(readers).await?;
+    trail.iter().map(decode::audit).collect()
 }
 
 pub(super) async fn recorded(readers: &SqlitePool, action: &str, limit: usize) -> sqlx::Result<Vec<Audit>> {

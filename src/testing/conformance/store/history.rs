@@ -89,6 +89,33 @@ pub(super) async fn what_is_recorded_is_written_once_and_found_by_its_action(on:
     assert_eq!(on.store.recorded("kept", 10).await.unwrap(), []);
 }
 
+pub(super) async fn every_action_is_in_the_trail_by_time_and_actor(on: Subject) {
+    let at = |second: i64| DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second);
+    let by = |actor: &str, second: i64| Audit { actor: actor.into(), at: at(second), ..audit("declare", "mq/cars") };
+    let (first, again, other) = (by("ada", 1), by("ada", 2), by("ada's", 3));
+    for audit in [&first, &again, &other] {
+        on.store.record_action(audit).await.unwrap();
+    }
+    let died = dead(&command());
+    on.store(&died).await;
+    let said = Audit { at: at(4), ..audit("discard", &died.envelope.id) };
+    let resolved = on.store.resolve_letter(&letter(&died).key, LetterState::Discarded, &[], &said).await;
+    assert!(resolved.expect("it can be discarded"));
+    let trail = async |since: Option<i64>, actor: Option<&str>, limit| {
+        let filter = AuditFilter { since: since.map(at), actor: actor.map(str::to_owned) };
+        on.store.audit_trail(&filter, limit).await.expect("the store answers")
+    };
+    assert_eq!(
+        trail(None, None, 9).await,
+        [&said, &other, &again, &first].map(Clone::clone),
+        "each time, newest first"
+    );
+    assert_eq!(trail(Some(3), None, 9).await, [&said, &other].map(Clone::clone), "at or after");
+    assert_eq!(trail(None, Some("ada"), 9).await, [&said, &again, &first].map(Clone::clone));
+    assert_eq!(trail(Some(2), Some("ada"), 1).await, [said]);
+    assert_eq!(trail(None, Some("nobody"), 9).await, []);
+}
+
 pub(super) async fn history_shows_who_did_what_when(on: Subject) {
     let envelope = command().with(|e| {
         e.version = 3;
