@@ -279,6 +279,7 @@ suite! {
     history_of_an_unknown_id_is_empty
     history_shows_who_did_what_when
     what_is_recorded_is_written_once_and_found_by_its_action
+    every_action_is_in_the_trail_by_time_and_actor
     counts_are_by_fate
     gauges_tell_what_waits_and_since_when
     what_comes_again_is_told_the_next_first
