@@ -240,7 +240,7 @@ fn every_action_of_an_operator_is_in_the_audit() {
     session.unseen(&["migrate", "--as", "release 7"]);
     let told = session.run(&["audit", "list", "--json"]).out;
     assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.contains("release 7") && told.contains("schema version 0 to 1"), "{told}");
+    assert!(told.contains("release 7") && told.contains("schema version 0 to 2"), "{told}");
 }
 
 #[test]

@@ -71,11 +71,11 @@ pub(super) async fn report(
     }
     if let Some(id) = &account.a_dead_one {
         let purpose = if plan.made { " on purpose" } else { "" };
-        write!(text, "\nA command that is dead{purpose}:\n{}", explained(id, plan).await?)?;
+        write!(text, "\nA command that is dead{purpose}:\n{}", explained(id, plan, Part::State).await?)?;
     }
     what_went_wrong(&mut text, account);
     if let Some((id, what)) = &account.interesting {
-        write!(text, "\nOne command, {what}:\n{}", explained(id, plan).await?)?;
+        write!(text, "\nOne command, {what}:\n{}", explained(id, plan, Part::Timeline).await?)?;
     }
     the_account(&mut text, account, plan.made, worked, whole);
     next(&mut text, account, &plan.directory, &plan.config);
@@ -83,10 +83,27 @@ pub(super) async fn report(
 }
 
 /// As `explain` tells it.
-async fn explained(id: &str, plan: &Plan) -> anyhow::Result<String> {
+/// What `explain` prints, of which all three would not fit on a screen.
+#[derive(Clone, Copy)]
+enum Part {
+    /// Which message, its state and why.
+    State,
+    /// What happened to it when.
+    Timeline,
+}
+
+async fn explained(id: &str, plan: &Plan, part: Part) -> anyhow::Result<String> {
     let exe = std::env::current_exe().context("finding this program")?;
     let told = tokio::process::Command::new(exe).args(["explain", id, "--config"]).arg(&plan.config).output().await;
-    Ok(indented(&String::from_utf8_lossy(&told.context("explaining")?.stdout)))
+    let told = told.context("explaining")?.stdout;
+    let told = String::from_utf8_lossy(&told);
+    let (state, story) = told.split_once("\n\n").unwrap_or((&told, ""));
+    if let Part::State = part {
+        return Ok(indented(state));
+    }
+    let is_next = |line: &&str| line.trim_start().starts_with("next  ");
+    let happened = story.lines().take_while(|line| !is_next(line)).filter(|line| !line.ends_with("(UTC)"));
+    Ok(indented(&happened.collect::<Vec<_>>().join("\n")))
 }
 
 fn processes(text: &mut String, processes: &[Worked]) {
@@ -104,13 +121,12 @@ fn a_brief(text: &mut String, brief: &Value) {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (id, name) = (word(&brief["id"]), word(&brief["buyer"]["name"]));
     *text += &format!("\nOne of the briefs, {id} for {name}:\n  {}\n", word(&brief["headline"]));
-    for (n, pick) in brief["picks"].as_array().into_iter().flatten().take(3).enumerate() {
-        let score = pick["score"].as_f64().unwrap_or_default();
-        *text += &format!("  {score:.2}  {} {} {}\n", pick["year"], word(&pick["make"]), word(&pick["model"]));
-        // Why the first one leads; the others have their reasons in the database.
-        for reason in pick["reasons"].as_array().into_iter().flatten().filter(|_| n == 0) {
-            *text += &format!("        {}\n", word(reason));
-        }
+    // The one that leads, and the first of its reasons; the others are in the database.
+    let pick = &brief["picks"][0];
+    let score = pick["score"].as_f64().unwrap_or_default();
+    *text += &format!("  {score:.2}  {} {} {}\n", pick["year"], word(&pick["make"]), word(&pick["model"]));
+    for reason in pick["reasons"].as_array().into_iter().flatten().take(1) {
+        *text += &format!("        {}\n", word(reason));
     }
 }
 

@@ -15,6 +15,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{CommitMode, Consumer},
     error::KafkaError,
+    types::RDKafkaErrorCode,
 };
 use std::time::Duration;
 use tracing::{debug, error, info, warn};
@@ -113,6 +114,7 @@ impl Member {
         let begun = asked.and_then(|starts| start::begin(&self.consumer, &starts).map(|()| starts));
         let starts = match begun {
             Ok(starts) => starts,
+            Err(error) if is_no_member(&error) => return Err(self.shut_out(&names, &error)),
             Err(error) => {
                 self.tell(&error);
                 self.next_try = clock::instant() + Duration::from_millis(200);
@@ -136,6 +138,19 @@ impl Member {
         }
         let assigned = self.consumer.incremental_assign(&list);
         assigned.map_err(|error| TransportError::Away(format!("the assignment was not taken: {error}")))
+    }
+
+    /// The group went on without this member before it began. The client does not join anew, and does not end either, until it is
+    /// told that its assignment was taken; so it is told, and another one is made.
+    fn shut_out(&mut self, names: &[Name], error: &KafkaError) -> TransportError {
+        let mut list = TopicPartitionList::new();
+        for Name { topic, number } in names {
+            list.add_partition(topic, *number);
+        }
+        if let Err(error) = self.consumer.incremental_assign(&list) {
+            debug!(%error, "it knows that the assignment is not its own any more");
+        }
+        TransportError::Away(format!("the group went on without this worker ({error}); it joins anew"))
     }
 
     /// What runs may end, for a while; nothing of these begins any more.
@@ -199,4 +214,9 @@ impl Member {
             warn!(%error, "the last offsets were not committed; the inbox knows what was done");
         }
     }
+}
+
+/// Whether the broker answers to somebody whom it has taken for dead.
+fn is_no_member(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::UnknownMemberId | RDKafkaErrorCode::IllegalGeneration))
 }
