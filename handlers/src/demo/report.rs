@@ -82,7 +82,6 @@ pub(super) async fn report(
     Ok(text)
 }
 
-/// As `explain` tells it.
 /// What `explain` prints, of which all three would not fit on a screen.
 #[derive(Clone, Copy)]
 enum Part {
@@ -92,6 +91,7 @@ enum Part {
     Timeline,
 }
 
+/// As `explain` tells it.
 async fn explained(id: &str, plan: &Plan, part: Part) -> anyhow::Result<String> {
     let exe = std::env::current_exe().context("finding this program")?;
     let told = tokio::process::Command::new(exe).args(["explain", id, "--config"]).arg(&plan.config).output().await;
