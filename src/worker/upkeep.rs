@@ -56,7 +56,8 @@ fn hindered(doors: &Doors) -> Vec<Hindered> {
             waiting: status.waiting,
         }
     });
-    hindered.collect()
+    // What has opened meanwhile hinders nobody.
+    hindered.filter(|hindered| hindered.at_once.is_some() || !hindered.left_alone.is_empty()).collect()
 }
 
 async fn live(store: &dyn Store, record: &WorkerRecord, losses: &Losses, doors: &Doors) {
