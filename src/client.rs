@@ -210,7 +210,7 @@ impl Client {
         let sendings: Vec<_> = rows.into_iter().map(|row| Sending { row, begun: false }).collect();
         for batch in sendings.chunk_by(|one, next| one.row.destination == next.row.destination) {
             let (to, carried) = (&batch[0].row.destination, batch.iter().map(|sending| sending.row.envelope.carried()));
-            let span = traces::send(transport.kind(), to, carried);
+            let span = traces::send(transport.kind_of(to.name()), &to.on_broker(), carried);
             let answers = transport.publish(to, batch).instrument(span.clone()).await;
             traces::sent(&span, answers.iter().find_map(|answer| answer.as_ref().err()).map(PublishError::word));
             let of_batch = || batch.iter().zip(&answers);

@@ -310,7 +310,7 @@ impl Pipeline {
 
     fn span(&self, work: &Work) -> tracing::Span {
         let process = telemetry::Process {
-            system: self.shared.transport.kind(),
+            system: self.shared.transport.kind_of(&self.subscription.name),
             channel: &self.subscription.channel,
             subscription: &self.subscription.name,
             id: &work.envelope.id,

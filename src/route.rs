@@ -43,8 +43,8 @@ pub(crate) struct Route {
 pub(crate) struct Router {
     /// `/<service>`: the `source` of what we send.
     pub(crate) source: String,
-    /// `rabbitmq`, `kafka`, `embedded`: `messaging.system`.
-    pub(crate) system: &'static str,
+    /// `rabbitmq`, `kafka`, `embedded`, by channel: `messaging.system`.
+    pub(crate) systems: HashMap<Arc<str>, &'static str>,
     /// By type.
     pub(crate) routes: BTreeMap<String, Route>,
     /// Types that the handlers may send.
@@ -100,9 +100,10 @@ impl Router {
 
     /// Gives a new message the context of its creation.
     pub(crate) fn trace(&self, envelope: &mut Envelope, cause: Carried<'_>) {
+        let channel = self.routes.get(&envelope.ty).map_or("", |route| &route.channel);
         let created = Created {
-            system: self.system,
-            channel: self.routes.get(&envelope.ty).map_or("", |route| &route.channel),
+            system: self.systems.get(channel).copied().unwrap_or_default(),
+            channel,
             id: &envelope.id,
             ty: &envelope.ty,
             correlation: envelope.correlation_id.as_deref(),

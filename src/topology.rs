@@ -103,7 +103,7 @@ impl Topology {
         });
         Router {
             source: format!("/{}", config.service.as_str()),
-            system: transport.kind(),
+            systems: self.routes.values().map(|r| (r.channel.clone(), transport.kind_of(&r.channel))).collect(),
             routes: self.routes.clone(),
             declared: contract.types.iter().filter(|(_, info)| info.emitted).map(|(ty, _)| (*ty).to_owned()).collect(),
             rows: contract.rows.clone(),

@@ -3,6 +3,7 @@
 //! Retry, dead letters, dedup, ordering and delay policy are written once, above it. What differs from broker to broker is
 //! declared in [`Promises`], never asked by name.
 
+mod by_channel;
 pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -10,6 +11,7 @@ pub mod kafka;
 pub mod rabbitmq;
 mod replay;
 
+pub use by_channel::ByChannel;
 pub use replay::{Passage, Place, Progress, Stretch};
 
 use crate::{
@@ -243,8 +245,20 @@ pub trait Transport: Send + Sync + 'static {
     /// `embedded`, `rabbitmq`, `kafka`: `messaging.system` of the traces.
     fn kind(&self) -> &'static str;
 
+    /// The same of the broker that carries this channel or subscription.
+    fn kind_of(&self, name: &str) -> &'static str {
+        let _ = name;
+        self.kind()
+    }
+
     /// See [`Promises`].
     fn promises(&self) -> Promises;
+
+    /// The same of the broker that carries this channel or subscription.
+    fn promises_of(&self, name: &str) -> Promises {
+        let _ = name;
+        self.promises()
+    }
 
     /// Makes or verifies what these endpoints need. Before anything else; may be called again.
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError>;

@@ -160,7 +160,7 @@ impl Worker {
         let router = Arc::new(topology.router(&contract, &config, &*transport));
         let (relay_stop, give_up, stop) =
             (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
-        let metrics = Arc::new(metrics(&config, transport.kind(), &subscriptions, &endpoints.channels, readers));
+        let metrics = Arc::new(metrics(&config, &*transport, &subscriptions, &endpoints.channels, readers));
         let beats = beats();
         let settings = Settings {
             router: router.clone(),
@@ -214,7 +214,6 @@ impl Worker {
         let view = Arc::new(View {
             store: store.clone(),
             transport: transport.clone(),
-            system: transport.kind(),
             subscriptions: watched,
             doors: doors.clone(),
             metrics: metrics.clone(),
@@ -228,7 +227,8 @@ impl Worker {
         });
         view.clone().watch();
         upkeep.spawn(gather::run(view.clone(), relay_stop.clone()));
-        info!(worker = %id, store = store.kind(), transport = transport.kind(), subscriptions = subscriptions.len(), "at work");
+        let (brokers, subscribed) = (view.systems().join(" + "), subscriptions.len());
+        info!(worker = %id, store = store.kind(), transport = brokers, subscriptions = subscribed, "at work");
         Ok(Running {
             id,
             config,

@@ -195,3 +195,27 @@ fn the_collector_listens_where_its_users_are_told_to_push() {
         }
     }
 }
+
+/// The walk without an engine is through the same stack: what a container is told, and what it waits for.
+#[test]
+fn the_smoke_test_starts_what_the_file_describes() {
+    let compose = compose();
+    let smoke = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/smoke")).expect("deploy/smoke");
+    for variable in names(&compose["services"]["worker"]["environment"]) {
+        // A shell has no variable with a dot in its name: that one is a line of its file.
+        let told = match variable.strip_prefix("PITCREW_HANDLERS__").and_then(|rest| rest.strip_suffix("__URL")) {
+            Some(handler) => format!("[handlers.\"{handler}\"]"),
+            None => format!("export {variable}="),
+        };
+        assert!(smoke.contains(&told), "{told}");
+    }
+    let at = |what: &str| smoke.find(what).unwrap_or_else(|| panic!("deploy/smoke has no `{what}`"));
+    for dependency in names(&compose["services"]["worker"]["depends_on"]) {
+        let begun = match dependency {
+            "provider" => at("begin provider"),
+            _ => at("\"${name}_start\""),
+        };
+        assert!(begun < at("begin worker"), "{dependency} before the worker");
+    }
+    assert!(smoke.contains("for name in postgres rabbitmq kafka; do"), "every service is started");
+}

@@ -211,10 +211,16 @@ fn a_variable_names_the_file_and_the_flag_counts_more() {
 }
 
 #[test]
-fn a_channel_on_another_broker_is_refused_and_not_sent_to_the_first() {
+fn a_channel_may_be_on_another_broker_unless_one_of_them_is_embedded() {
+    let events = "[channel.\"car.events\"]\ntransport = 'log'\n[transport.log]\n";
+    problems(&format!("{events}url = 'kafka://host:9092'\n[transport.default]\nurl = 'amqp://host'"), "");
     problems(
-        "[transport.log]\nurl = 'kafka://host:9092'\n[channel.\"car.events\"]\ntransport = 'log'",
-        "[channel.\"car.events\"] transport: a worker serves one broker, that of [transport.default]; leave it away, and start a worker for each broker",
+        &format!("{events}url = 'kafka://host:9092'"),
+        "[channel.\"car.events\"] transport: `default` is embedded, and what is inside the process cannot be beside a broker; set url in [transport.default]",
+    );
+    problems(
+        &format!("{events}url = 'embedded'\n[transport.default]\nurl = 'amqp://host'"),
+        "[channel.\"car.events\"] transport: `log` is embedded, and what is inside the process cannot be beside a broker; set url in [transport.log]",
     );
 }
 

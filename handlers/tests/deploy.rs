@@ -188,6 +188,7 @@ fn the_containers_configuration_is_taken() {
             worker.args(arguments).env_clear().env("PITCREW_CONFIG", directory.path().join("pitcrew.toml"));
             worker.env("PITCREW_STORE__URL", "postgres://postgres:pitcrew@postgres:5432/postgres");
             worker.env("PITCREW_TRANSPORT__DEFAULT__URL", "amqp://pitcrew:pitcrew@rabbitmq:5672");
+            worker.env("PITCREW_TRANSPORT__LOG__URL", "kafka://kafka:19092");
             worker.env("PITCREW_HANDLERS__car.FetchVehicleHistory__URL", "http://provider:7070");
             if let Some(profile) = profile {
                 worker.env("PITCREW_PROFILE", profile);

@@ -37,8 +37,10 @@ impl Topology {
         let transport = open_transport(&config)?;
         if let Self::Apply = self {
             transport.declare(&endpoints).await.context("making the topology")?;
-            let broker = config.transport.iter().find(|(name, _)| name.as_str() == "default").map(|(_, t)| &t.url);
-            if let Some(url) = broker.filter(|url| !matches!(url, BrokerUrl::Embedded)) {
+            let used = |name: &str| name == "default" || config.channel.values().any(|c| c.transport.as_str() == name);
+            let brokers =
+                config.transport.iter().filter(|(name, _)| used(name.as_str())).map(|(_, broker)| &broker.url);
+            for url in brokers.filter(|url| !matches!(url, BrokerUrl::Embedded)) {
                 globals.record_beside("declare", &url.to_string(), "topology apply").await;
             }
         }

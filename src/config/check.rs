@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::explain::{self, header};
 use super::units::format_duration;
 use super::words::{GroupProtocol, Guarantees, Sasl, TransportKind};
-use super::{BrokerUrl, Config, KafkaConfig, StoreUrl, TransportConfig, routing};
+use super::{BrokerUrl, Config, KafkaConfig, Name, StoreUrl, TransportConfig, routing};
 
 /// What a commit and the wait before it may take beside the handler, until the broker takes the message away.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -257,13 +257,24 @@ fn channels(config: &Config, found: &mut Found) {
                 None => format!("write {}", header(&["transport", channel.transport.as_str()])),
             };
             found.impossible(&section, "transport", format!("there is no transport `{}`", channel.transport), fix);
-        } else if channel.transport.as_str() != "default" {
-            // What goes there would go to the default broker without a word.
-            let reason = "a worker serves one broker, that of [transport.default]";
-            found.impossible(&section, "transport", reason, "leave it away, and start a worker for each broker");
+        } else if let Some(inside) = embedded_beside(config, &channel.transport) {
+            let reason = format!("`{inside}` is embedded, and what is inside the process cannot be beside a broker");
+            found.impossible(&section, "transport", reason, format!("set url in {}", header(&["transport", inside])));
         }
         retry(config, name.as_str(), found);
     }
+}
+
+/// The one of the two that would be embedded, if a channel is not carried by the default.
+fn embedded_beside<'a>(config: &Config, carrier: &'a Name) -> Option<&'a str> {
+    if carrier.as_str() == "default" {
+        return None;
+    }
+    let is_embedded = |name: &str| {
+        let named = config.transport.iter().find(|(known, _)| known.as_str() == name);
+        named.is_none_or(|(_, transport)| transport.url == BrokerUrl::Embedded)
+    };
+    ["default", carrier.as_str()].into_iter().find(|name| is_embedded(name))
 }
 
 fn deadline(config: &Config, section: &[&str], deadline: Duration, found: &mut Found) {

@@ -38,7 +38,7 @@ impl Name {
     }
 
     /// For names that are written in this crate.
-    pub(super) fn fixed(text: &'static str) -> Self {
+    pub(crate) fn fixed(text: &'static str) -> Self {
         debug_assert!(text.parse::<Name>().is_ok());
         Name(text.into())
     }

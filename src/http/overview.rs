@@ -30,7 +30,7 @@ pub(super) async fn overview(State(house): State<Arc<House>>, headers: HeaderMap
         "version": BUILD,
         "worker": view.worker,
         "store": view.store.kind(),
-        "transport": view.transport.kind(),
+        "transport": view.systems().join(" + "),
         "at": now,
         "not_ready": view.why_not_ready(),
         "stuck": view.stuck(house.config.stuck_after),

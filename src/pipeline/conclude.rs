@@ -111,7 +111,7 @@ impl Pipeline {
     fn is_kept_by_broker(&self, delay: TimeDelta) -> bool {
         let delay = delay.to_std().unwrap_or_default();
         let longest = self.subscription.delays.last().copied().unwrap_or_default();
-        delay <= longest.min(self.shared.transport.promises().longest_delay)
+        delay <= longest.min(self.shared.transport.promises_of(&self.subscription.name).longest_delay)
     }
 
     /// It was begun, what it does outside the database may have been done, and it must not be done twice.
@@ -171,7 +171,7 @@ impl Pipeline {
     pub(super) fn rejected(&self, mut finished: Finished, error: &str) -> Finished {
         if let Fate::Dead(reason) = finished.fate {
             finished.letter = Some(self.letter(&finished, LetterState::Dead, reason.word(), error).into());
-            if self.shared.transport.promises().dead_letter_channel {
+            if self.shared.transport.promises_of(&self.subscription.name).dead_letter_channel {
                 finished.effects.outbox.push(self.dead_letter_copy(&finished, reason, error));
             }
         }

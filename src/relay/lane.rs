@@ -320,7 +320,8 @@ async fn publish(relay: &Relay, lane: &Lane, batch: &[Sending], breaker: &mut Br
     fault::at(Point::BeforePublish).await;
     let began = clock::instant();
     let carried = batch.iter().map(|sending| sending.row.envelope.carried());
-    let span = traces::send(relay.0.transport.kind(), &lane.destination, carried);
+    let system = relay.0.transport.kind_of(lane.destination.name());
+    let span = traces::send(system, &lane.destination.on_broker(), carried);
     let answers = relay.0.transport.publish(&lane.destination, batch).instrument(span.clone()).await;
     traces::sent(&span, answers.iter().find_map(|answer| answer.as_ref().err()).map(PublishError::word));
     measure(relay, &lane.destination, &answers, began.elapsed());

@@ -12,7 +12,7 @@ pub(crate) use beats::{Beat, Beats};
 pub(crate) use gauge::{Gauge, Reading, reading};
 #[cfg(test)]
 pub(crate) use tally::REASONS;
-pub(crate) use tally::{Cause, Listens, OTHER};
+pub(crate) use tally::{Cause, Listens, OTHER, Sends};
 
 use opentelemetry::{
     KeyValue,
@@ -46,7 +46,7 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Identity<'a> {
     pub(crate) service: &'a str,
     pub(crate) version: &'static str,
-    /// `rabbitmq`, `kafka`, `embedded`: `messaging.system`.
+    /// `rabbitmq`, `kafka`, `embedded`, `several`: `messaging.system` of what has no label of its own.
     pub(crate) system: &'static str,
 }
 
@@ -135,7 +135,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// `listens` and `sends` are all labels that there will be. Whatever is in none of them counts as `other`.
-    pub(crate) fn new(of: Identity<'_>, listens: &[Listens<'_>], sends: &[String], readers: Readers) -> Self {
+    pub(crate) fn new(of: Identity<'_>, listens: &[Listens<'_>], sends: &[Sends<'_>], readers: Readers) -> Self {
         let shared = Arc::new(Shared { tallies: Tallies::new(of.system, listens, sends), ..Shared::default() });
         let resource = Resource::builder_empty()
             .with_attributes([

@@ -1,15 +1,20 @@
 //! Connection Settings of Kafka, from the config: who logs in, what is verified, and what a member is called.
 
 use crate::{
-    config::{Config, GroupProtocol, Guarantees, Hidden, OnLost, Sasl, TransportConfig},
+    config::{Config, GroupProtocol, Guarantees, Hidden, Name, OnLost, Sasl, TransportConfig},
     transport::kafka::{self, Login, Mechanism, Security},
 };
 use anyhow::{Context as _, bail};
 use percent_encoding::percent_decode_str;
 use std::path::PathBuf;
 
-/// The options for the transport of this url, which is `[transport.default]`.
-pub(super) fn options(config: &Config, transport: &TransportConfig, url: &str) -> anyhow::Result<kafka::Options> {
+/// The options for the transport of this name and url.
+pub(super) fn options(
+    config: &Config,
+    name: &Name,
+    transport: &TransportConfig,
+    url: &str,
+) -> anyhow::Result<kafka::Options> {
     let settings = &transport.kafka;
     let replication = i32::try_from(settings.replication).unwrap_or(i32::MAX);
     let address = Address::of(url);
@@ -30,8 +35,10 @@ pub(super) fn options(config: &Config, transport: &TransportConfig, url: &str) -
         },
         warn_only: config.guarantees == Guarantees::Warn,
         prefixes: super::open::prefixes(config),
-        security: security(transport, &address)?,
-        instance_id: match filled(&settings.group_instance_id, variable)? {
+        security: security(name, transport, &address)?,
+        instance_id: match filled(&settings.group_instance_id, variable)
+            .with_context(|| format!("[transport.{name}.kafka] group_instance_id"))?
+        {
             none if none.is_empty() => None,
             name => Some(name),
         },
@@ -61,10 +68,10 @@ impl<'a> Address<'a> {
     }
 }
 
-fn security(transport: &TransportConfig, address: &Address<'_>) -> anyhow::Result<Security> {
+fn security(name: &Name, transport: &TransportConfig, address: &Address<'_>) -> anyhow::Result<Security> {
     let read = |path: &PathBuf| {
         std::fs::read_to_string(path)
-            .with_context(|| format!("reading {}, [transport.default] password_file", path.display()))
+            .with_context(|| format!("reading {}, [transport.{name}] password_file", path.display()))
     };
     // An editor ends the last line of a file; no password does.
     let file = transport.password_file.as_ref().map(read).transpose()?;
@@ -73,7 +80,7 @@ fn security(transport: &TransportConfig, address: &Address<'_>) -> anyhow::Resul
     let user = address.user.clone().or_else(|| transport.user.clone());
     let login = match (user, password) {
         (Some(user), Some(password)) => Some(Login { user, password, mechanism: mechanism(transport.kafka.sasl) }),
-        (Some(user), None) => bail!("[transport.default] user: `{user}` has no password; set password_file"),
+        (Some(user), None) => bail!("[transport.{name}] user: `{user}` has no password; set password_file"),
         (None, _) => None,
     };
     // The client would say only that it cannot be made.
@@ -84,7 +91,7 @@ fn security(transport: &TransportConfig, address: &Address<'_>) -> anyhow::Resul
     ] {
         if let Some(file) = file {
             std::fs::File::open(file)
-                .with_context(|| format!("reading {}, [transport.default] {key}", file.display()))?;
+                .with_context(|| format!("reading {}, [transport.{name}] {key}", file.display()))?;
         }
     }
     Ok(Security {
@@ -109,10 +116,10 @@ fn filled(template: &str, variable: impl Fn(&str) -> Option<String>) -> anyhow::
     let (mut text, mut rest) = (String::new(), template);
     while let Some((before, after)) = rest.split_once("${") {
         let named = after.split_once('}');
-        let (name, after) = named.context("[transport.default.kafka] group_instance_id: a `${` without its `}`")?;
+        let (name, after) = named.context("a `${` without its `}`")?;
         let value = variable(name).filter(|value| !value.is_empty());
         let Some(value) = value else {
-            bail!("[transport.default.kafka] group_instance_id: there is no `{name}` in the environment");
+            bail!("there is no `{name}` in the environment");
         };
         text += before;
         text += &value;

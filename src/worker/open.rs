@@ -11,7 +11,7 @@ use crate::{
         postgres::{self, PostgresStore},
         sqlite::{SqliteStore, WorkerLock},
     },
-    transport::{Transport, TransportError, embedded::Embedded},
+    transport::{ByChannel, Transport, TransportError, embedded::Embedded},
 };
 #[cfg(feature = "rabbitmq")]
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     transport::rabbitmq,
 };
 use anyhow::Context as _;
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tracing::warn;
 
 /// A store, with the right to be the one worker on it where there can be only one.
@@ -92,32 +92,52 @@ fn is_away(error: &anyhow::Error) -> bool {
         || error.downcast_ref().is_some_and(StoreError::is_transient)
 }
 
-/// Opens the default transport of `config`. No connection is made yet.
+/// Opens the transports that the channels of `config` name, as one. No connection is made yet.
 ///
 /// # Errors
-/// This build does not have it, or a file that it needs cannot be read.
+/// This build does not have one of them, or a file that it needs cannot be read.
 pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
-    let name: Name = "default".parse().context("the default transport's name")?;
-    let transport = config.transport.get(&name).cloned().unwrap_or_default();
+    let default = Name::fixed("default");
+    let mut elsewhere: BTreeMap<&Name, Vec<Arc<str>>> = BTreeMap::new();
+    for (channel, settings) in config.channel.iter().filter(|(_, settings)| settings.transport != default) {
+        elsewhere.entry(&settings.transport).or_default().push(channel.as_str().into());
+    }
+    let carrier = open_one(config, &default)?;
+    if elsewhere.is_empty() {
+        return Ok(carrier);
+    }
+    let mut carriers = ByChannel::new(default.as_str(), carrier);
+    for (name, channels) in elsewhere {
+        carriers = carriers.with(name.as_str(), open_one(config, name)?, channels);
+    }
+    Ok(Arc::new(carriers))
+}
+
+fn open_one(config: &Config, name: &Name) -> anyhow::Result<Arc<dyn Transport>> {
+    let transport = config.transport.get(name).cloned().unwrap_or_default();
     match &transport.url {
         BrokerUrl::Embedded => Ok(Arc::new(Embedded::default())),
         #[cfg(feature = "kafka")]
-        BrokerUrl::Kafka(url) => Ok(Arc::new(Kafka::new(super::kafka::options(config, &transport, url.expose())?))),
+        BrokerUrl::Kafka(url) => {
+            Ok(Arc::new(Kafka::new(super::kafka::options(config, name, &transport, url.expose())?)))
+        }
         #[cfg(not(feature = "kafka"))]
         BrokerUrl::Kafka(_) => anyhow::bail!("this build speaks no Kafka: build it with --features kafka"),
         #[cfg(feature = "rabbitmq")]
-        BrokerUrl::Amqp(url) => Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), rabbitmq(config, &transport)?)?)),
+        BrokerUrl::Amqp(url) => {
+            Ok(Arc::new(rabbitmq::RabbitMq::new(url.expose(), rabbitmq(config, name, &transport)?)?))
+        }
         #[cfg(not(feature = "rabbitmq"))]
         BrokerUrl::Amqp(_) => anyhow::bail!("this build is without RabbitMQ: build it with the feature `rabbitmq`"),
     }
 }
 
 #[cfg(feature = "rabbitmq")]
-fn rabbitmq(config: &Config, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
+fn rabbitmq(config: &Config, name: &Name, transport: &TransportConfig) -> anyhow::Result<rabbitmq::Options> {
     let read = |key: &str, path: &Option<std::path::PathBuf>| {
         let text = path.as_ref().map(|path| {
             std::fs::read_to_string(path)
-                .with_context(|| format!("reading {}, [transport.default] {key}", path.display()))
+                .with_context(|| format!("reading {}, [transport.{name}] {key}", path.display()))
         });
         text.transpose()
     };

@@ -8,9 +8,9 @@ use crate::{
     lanes::Lanes,
     pipeline::{Gate, InFlight, Pipeline, Policy, Runner, Shared},
     store::Store,
-    telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers},
+    telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers, Sends},
     topology::{Planned, Topology},
-    transport::{Channel, Room, Subscription},
+    transport::{Channel, Room, Subscription, Transport},
 };
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
@@ -25,19 +25,27 @@ use tracing::warn;
 /// All labels are known here: what the worker listens to, and where it sends.
 pub(super) fn metrics(
     config: &Config,
-    system: &'static str,
+    transport: &dyn Transport,
     subscriptions: &[Subscription],
     channels: &[Channel],
     readers: Option<Read>,
 ) -> Metrics {
-    let listens: Vec<_> =
-        subscriptions.iter().map(|s| Listens { subscription: &s.name, channel: &s.channel, types: &s.types }).collect();
-    let to_channels = channels.iter().map(|channel| channel.name.to_string());
-    let to_subscriptions = subscriptions.iter().flat_map(|s| [s.name.to_string(), format!("{}.dead", s.name)]);
-    let sends: std::collections::BTreeSet<String> = to_channels.chain(to_subscriptions).collect();
-    let identity = Identity { service: config.service.as_str(), version: BUILD, system };
+    let listens = subscriptions.iter().map(|s| Listens {
+        system: transport.kind_of(&s.name),
+        subscription: &s.name,
+        channel: &s.channel,
+        types: &s.types,
+    });
+    let to_channels = channels.iter().map(|channel| (channel.name.to_string(), transport.kind_of(&channel.name)));
+    let to_subscriptions = subscriptions.iter().flat_map(|s| {
+        let system = transport.kind_of(&s.name);
+        [(s.name.to_string(), system), (format!("{}.dead", s.name), system)]
+    });
+    let sends: BTreeMap<String, &'static str> = to_channels.chain(to_subscriptions).collect();
+    let sends = sends.iter().map(|(destination, system)| Sends { system, destination });
+    let identity = Identity { service: config.service.as_str(), version: BUILD, system: transport.kind() };
     let readers = readers.map_or_else(|| Box::new(|builder| builder) as Readers, |Read(readers)| readers);
-    Metrics::new(identity, &listens, &sends.into_iter().collect::<Vec<_>>(), readers)
+    Metrics::new(identity, &listens.collect::<Vec<_>>(), &sends.collect::<Vec<_>>(), readers)
 }
 
 pub(super) fn beats() -> Arc<Beats> {

@@ -67,8 +67,16 @@ impl Transport for Replay {
         self.transport.kind()
     }
 
+    fn kind_of(&self, name: &str) -> &'static str {
+        self.transport.kind_of(name)
+    }
+
     fn promises(&self) -> Promises {
         self.transport.promises()
+    }
+
+    fn promises_of(&self, name: &str) -> Promises {
+        self.transport.promises_of(name)
     }
 
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {

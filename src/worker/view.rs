@@ -14,6 +14,7 @@ use crate::{
 };
 use serde::Serialize;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock, Weak},
     time::Duration,
 };
@@ -25,7 +26,6 @@ use uuid::Uuid;
 pub(crate) struct View {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(super) system: &'static str,
     pub(crate) subscriptions: Vec<Watched>,
     pub(crate) doors: Vec<(Arc<str>, Arc<Gate>)>,
     pub(crate) metrics: Arc<Metrics>,
@@ -99,9 +99,9 @@ impl View {
             add(Gauge::HandlersRunning, running as f64, &name);
             let to = format!("subscription:{}", watched.name);
             let up = f64::from(watched.reception.is_listening());
-            add(Gauge::ConnectionUp, up, &[("system", self.system), ("to", &to)]);
+            add(Gauge::ConnectionUp, up, &[("system", self.transport.kind_of(&watched.name)), ("to", &to)]);
         }
-        let mut breakers = std::collections::BTreeMap::new();
+        let mut breakers = BTreeMap::new();
         for (subscription, gate) in &self.doors {
             let status = gate.status(subscription);
             let labels = [("subscription", &*status.subscription), ("consumer", &*status.consumer)];
@@ -127,9 +127,13 @@ impl View {
         let store_up = !self.absence.is_under_way() && !matches!(latest.store, Some(Err(_)));
         let labels = [("system", self.store.kind()), ("to", "store")];
         add(Gauge::ConnectionUp, f64::from(u8::from(store_up)), &labels);
-        let broker_up = self.subscriptions.iter().any(|watched| watched.reception.is_listening());
-        let labels = [("system", self.system), ("to", "broker")];
-        add(Gauge::ConnectionUp, f64::from(u8::from(broker_up)), &labels);
+        let mut brokers = BTreeMap::new();
+        for watched in &self.subscriptions {
+            *brokers.entry(self.transport.kind_of(&watched.name)).or_insert(false) |= watched.reception.is_listening();
+        }
+        for (system, up) in brokers {
+            add(Gauge::ConnectionUp, f64::from(u8::from(up)), &[("system", system), ("to", "broker")]);
+        }
         readings
     }
 
@@ -156,6 +160,12 @@ impl View {
             why: if stuck.ended { "it has ended" } else { "it has something to do and does not move" },
         });
         told.collect()
+    }
+
+    /// The kinds of brokers that it listens to.
+    pub(crate) fn systems(&self) -> Vec<&'static str> {
+        let systems = self.subscriptions.iter().map(|watched| self.transport.kind_of(&watched.name));
+        systems.collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The subscriptions with what waits in them, for people.

@@ -11,11 +11,7 @@ use std::time::Duration;
 
 pub(super) fn measure(relay: &Relay, to: &Destination, answers: &[Result<Published, PublishError>], took: Duration) {
     let failed: Vec<&str> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(PublishError::word).collect();
-    let name: std::borrow::Cow<'_, str> = match to {
-        Destination::Channel(name) | Destination::Subscription(name) => (&**name).into(),
-        Destination::Dead(name) => format!("{name}.dead").into(),
-    };
-    relay.0.settings.metrics.published(&name, answers.len() - failed.len(), &failed, took);
+    relay.0.settings.metrics.published(&to.on_broker(), answers.len() - failed.len(), &failed, took);
 }
 
 pub(super) fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {

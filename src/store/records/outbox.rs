@@ -3,7 +3,7 @@
 use crate::Envelope;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 use uuid::Uuid;
 
 /// Where an outbox row goes.
@@ -18,6 +18,19 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// The channel's or the subscription's name.
+    pub fn name(&self) -> &str {
+        self.parts()[1]
+    }
+
+    /// What it is called on the broker, for metrics and spans: `messaging.destination.name`.
+    pub(crate) fn on_broker(&self) -> Cow<'_, str> {
+        match self {
+            Self::Channel(name) | Self::Subscription(name) => Cow::Borrowed(name),
+            Self::Dead(name) => Cow::Owned(format!("{name}.dead")),
+        }
+    }
+
     /// As text, in two parts.
     pub(crate) fn parts(&self) -> [&str; 2] {
         match self {

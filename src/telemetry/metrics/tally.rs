@@ -57,9 +57,18 @@ const CAUSES: [&str; 3] = ["inbox", "commit", "handler"];
 /// One subscription: whose messages are counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Listens<'a> {
+    /// `rabbitmq`, `kafka`, `embedded`: `messaging.system`.
+    pub(crate) system: &'static str,
     pub(crate) subscription: &'a str,
     pub(crate) channel: &'a str,
     pub(crate) types: &'a [String],
+}
+
+/// One channel or subscription that is sent to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sends<'a> {
+    pub(crate) system: &'static str,
+    pub(crate) destination: &'a str,
 }
 
 /// A counter for each of some words, and one for what is none of them.
@@ -188,9 +197,9 @@ impl Default for Tallies {
 }
 
 impl Tallies {
-    pub(super) fn new(system: &'static str, listens: &[Listens<'_>], sends: &[String]) -> Self {
+    pub(super) fn new(system: &'static str, listens: &[Listens<'_>], sends: &[Sends<'_>]) -> Self {
         let mut tallies: BTreeMap<(String, String), Arc<Tally>> = BTreeMap::new();
-        let mut tally = |channel: &str, ty: &str, needed: bool| {
+        let mut tally = |system: &'static str, channel: &str, ty: &str, needed: bool| {
             let full = tallies.len() >= MOST;
             let label = (channel.to_owned(), ty.to_owned());
             match tallies.get(&label) {
@@ -205,20 +214,21 @@ impl Tallies {
         };
         let unknown = Arc::new(Tally::new(system, OTHER, OTHER));
         let mut subscriptions = HashMap::new();
-        for Listens { subscription, channel, types } in listens.iter().take(MOST) {
+        for &Listens { system, subscription, channel, types } in listens.iter().take(MOST) {
             // Subscriptions share it, if they share a channel.
-            let Some(other) = tally(channel, OTHER, true) else { continue };
-            let types = types.iter().filter_map(|ty| Some((ty.clone(), tally(channel, ty, false)?))).collect();
+            let Some(other) = tally(system, channel, OTHER, true) else { continue };
+            let types = types.iter().filter_map(|ty| Some((ty.clone(), tally(system, channel, ty, false)?))).collect();
             let labels = [
                 KeyValue::new("messaging.system", system),
                 KeyValue::new("messaging.operation.name", "receive"),
-                KeyValue::new("messaging.destination.name", (*channel).to_owned()),
-                KeyValue::new("messaging.consumer.group.name", (*subscription).to_owned()),
+                KeyValue::new("messaging.destination.name", channel.to_owned()),
+                KeyValue::new("messaging.consumer.group.name", subscription.to_owned()),
             ];
             let received = Received { labels, count: AtomicU64::new(0), types, other };
-            subscriptions.insert((*subscription).to_owned(), received);
+            subscriptions.insert(subscription.to_owned(), received);
         }
-        let destinations = sends.iter().take(MOST).map(|name| (name.clone(), Sent::new(system, name))).collect();
+        let sent = |to: &Sends<'_>| (to.destination.to_owned(), Sent::new(to.system, to.destination));
+        let destinations = sends.iter().take(MOST).map(sent).collect();
         let elsewhere = Sent::new(system, OTHER);
         Self { subscriptions, tallies, destinations, elsewhere, unknown, overflow: AtomicU64::new(0) }
     }
@@ -325,8 +335,9 @@ mod tests {
     #[test]
     fn strangers_make_no_series() {
         let types = ["a.One".to_owned(), "a.Two".to_owned()];
-        let listens = [Listens { subscription: "a.commands", channel: "a.commands", types: &types }];
-        let tallies = Tallies::new("embedded", &listens, &["a.events".into()]);
+        let listens =
+            [Listens { system: "embedded", subscription: "a.commands", channel: "a.commands", types: &types }];
+        let tallies = Tallies::new("embedded", &listens, &[Sends { system: "embedded", destination: "a.events" }]);
         let before = series(&tallies);
         for n in 0..10_000 {
             let name = format!("stranger.{n}");
@@ -353,7 +364,7 @@ mod tests {
     #[test]
     fn a_worker_of_very_many_types_shows_a_bounded_number_of_series() {
         let types: Vec<String> = (0..5_000).map(|n| format!("a.Type{n}")).collect();
-        let listens = [Listens { subscription: "a", channel: "a", types: &types }];
+        let listens = [Listens { system: "embedded", subscription: "a", channel: "a", types: &types }];
         let tallies = Tallies::new("embedded", &listens, &[]);
         assert_eq!(tallies.tallies.len(), MOST);
         tallies.of("a", "a.Type4999").fate("done", None);
@@ -363,7 +374,7 @@ mod tests {
     #[test]
     fn subscriptions_of_one_channel_share_their_counters() {
         let types = ["a.Happened".to_owned()];
-        let one = Listens { subscription: "a.events.one", channel: "a.events", types: &types };
+        let one = Listens { system: "embedded", subscription: "a.events.one", channel: "a.events", types: &types };
         let two = Listens { subscription: "a.events.two", ..one };
         let tallies = Tallies::new("embedded", &[one, two], &[]);
         tallies.of("a.events.one", "a.Happened").fate("done", None);

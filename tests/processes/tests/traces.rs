@@ -106,6 +106,7 @@ async fn one_trace(broker: &str, system: &str) {
     // The command, its retry, and the event each went out once.
     let sent: Vec<_> = spans.iter().filter(|span| span.name.starts_with("send ")).collect();
     assert_eq!(sent.len(), 3, "{spans:#?}");
+    assert_eq!(sent.iter().filter(|span| span.name == format!("send {events}")).count(), 1, "{spans:#?}");
     assert!(sent.iter().all(|span| span.kind == SpanKind::Client && !span.links.is_empty() && !span.has_failed));
     assert_eq!(sent.iter().filter(|span| span.parent == created.id).count(), 2, "{spans:#?}");
     shop.close().await;
