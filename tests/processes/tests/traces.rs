@@ -106,7 +106,7 @@ async fn one_trace(broker: &str, system: &str) {
     // The command, its retry, and the event each went out once.
     let sent: Vec<_> = spans.iter().filter(|span| span.name.starts_with("send ")).collect();
     assert_eq!(sent.len(), 3, "{spans:#?}");
-    assert_eq!(sent.iter().filter(|span| span.name == format!("send {events}")).count(), 1, "{spans:#?}");
+    assert_eq!(sent.iter().filter(|span| span.name.starts_with(&format!("send {events}"))).count(), 1, "{spans:#?}");
     assert!(sent.iter().all(|span| span.kind == SpanKind::Client && !span.links.is_empty() && !span.has_failed));
     assert_eq!(sent.iter().filter(|span| span.parent == created.id).count(), 2, "{spans:#?}");
     shop.close().await;
@@ -209,7 +209,9 @@ async fn a_collector_that_refuses_costs_spans_and_no_message() {
     let id = done.body["id"].as_str().unwrap();
     let of_it = |span: &Seen| span.attributes.get("messaging.message.id").is_some_and(|of| of == id);
     house.shop.until("spans arrive again", async || collector.spans().iter().any(of_it).then_some(())).await;
-    assert!(house.worker.said().contains("the collector takes spans again"), "{}", house.worker.said());
+    // The receiver has them before its answer has come.
+    let told = async || house.worker.said().contains("the collector takes spans again").then_some(());
+    house.shop.until("the log says so", told).await;
     house.worker.stop().await;
     house.shop.close().await;
 }
