@@ -10,12 +10,13 @@ use crate::{
     store::{DeadLetter, Destination, OutboxRow, Purpose},
 };
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Why a letter runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rerun {
-    /// A person decided it: failures count from nothing, and `give_up_after` starts anew.
-    Replay,
+    /// A person decided it: failures count from nothing, and `give_up_after` starts anew. Of many together each says in which replay.
+    Replay(Option<Uuid>),
     /// A build that knows its version has come: nothing is forgotten.
     Redrive,
 }
@@ -35,12 +36,13 @@ pub(crate) enum RerunError {
 pub(crate) fn rerun(letter: &DeadLetter, how: Rerun) -> Result<OutboxRow, RerunError> {
     let mut envelope = wire::from_attributes_json(&letter.attributes, letter.payload.clone().into())?;
     envelope.hop.attempt = letter.key.attempt + 1;
-    if how == Rerun::Replay {
-        envelope.hop.failures = 0;
-        envelope.hop.first_failure = None;
-    }
     envelope.hop.reason = Some(match how {
-        Rerun::Replay => "replay".into(),
+        Rerun::Replay(replay) => {
+            envelope.hop.failures = 0;
+            envelope.hop.first_failure = None;
+            envelope.hop.replay = replay.map(|id| id.to_string());
+            "replay".into()
+        }
         Rerun::Redrive => "redrive".into(),
     });
     // An unpublishable message goes where it could not go, any other to the subscription that buried it.

@@ -140,6 +140,8 @@ pub struct Hop {
     pub worker: Option<String>,
     /// That worker's build.
     pub build: Option<String>,
+    /// The replay of many dead letters that this copy is part of, until another replay.
+    pub replay: Option<String>,
 }
 
 impl Default for Hop {
@@ -153,6 +155,7 @@ impl Default for Hop {
             origin: None,
             worker: None,
             build: None,
+            replay: None,
         }
     }
 }

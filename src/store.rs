@@ -6,10 +6,12 @@
 pub mod memory;
 pub mod postgres;
 mod records;
+mod replays;
 pub mod sqlite;
 
 pub use crate::context::{DocumentWrite, Effects, Expect, RowSpec, RowWrite};
 pub use records::*;
+pub use replays::Replays;
 
 use crate::Envelope;
 use async_trait::async_trait;
@@ -52,7 +54,7 @@ pub type StoreResult<T> = Result<T, StoreError>;
 /// any other error nothing was written. Dropping a future leaves the outcome unknown, exactly as a lost connection does.
 /// Times come from the caller.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Replays + Send + Sync + 'static {
     /// `postgres`, `sqlite` or `memory`.
     fn kind(&self) -> &'static str;
 

@@ -274,6 +274,15 @@ suite! {
     resolving_a_letter_writes_its_rows_and_who_did_it
     a_letter_is_resolved_once
     a_discarded_letter_that_comes_again_is_open_again
+    what_was_changed_in_a_letter_is_in_the_audit
+    a_replay_comes_back_as_it_was_planned
+    a_letter_of_a_replay_is_sent_once_with_its_row_and_its_audit
+    a_letter_that_somebody_else_decided_is_not_sent
+    what_became_of_the_letters_of_a_replay_is_found_and_kept
+    a_replay_has_one_runner_until_it_is_lost
+    the_history_of_a_message_names_its_replays
+    the_living_are_counted
+    housekeeping_drops_replays_that_are_older_than_letters_are_kept
     attempts_are_kept_in_order
     history_finds_everything_of_an_id
     history_of_an_unknown_id_is_empty
@@ -292,4 +301,5 @@ suite! {
     guarded_counters_lose_no_update
     two_claims_at_once_are_both_counted
     one_letter_resolved_by_two_is_resolved_once
+    one_letter_sent_by_two_runners_is_sent_once
 }

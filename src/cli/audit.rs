@@ -100,6 +100,7 @@ impl Globals {
             target: target.into(),
             reason: reason.into(),
             at: clock::now(),
+            bodies: None,
         }
     }
 

@@ -99,6 +99,7 @@ mod tests {
             target: "car.commands".into(),
             reason: "records 10–30 of p3 are gone: they were deleted before this group handled them".into(),
             at: chrono::DateTime::UNIX_EPOCH,
+            bodies: None,
         };
         let lines = [
             "it may have been among records that the broker lost:",

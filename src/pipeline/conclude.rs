@@ -99,6 +99,7 @@ impl Pipeline {
                     origin: hop.origin.clone().or_else(|| Some(self.subscription.channel.to_string())),
                     worker: Some(self.shared.worker.to_string()),
                     build: Some(self.shared.build.clone()),
+                    replay: hop.replay.clone(),
                 };
                 let to = Destination::Subscription(self.subscription.name.clone());
                 let due = (!kept).then_some(at);

@@ -7,6 +7,7 @@ mod commit;
 mod gauges;
 mod operators;
 mod outbox;
+mod replays;
 mod state;
 
 use super::*;

@@ -20,6 +20,7 @@ mod operators;
 mod outbox;
 mod partitions;
 mod renewable;
+mod replays;
 mod rows;
 mod schema;
 mod sql;

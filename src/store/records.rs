@@ -4,11 +4,13 @@ mod fate;
 mod gauges;
 mod letter;
 mod outbox;
+mod replay;
 
 pub use fate::*;
 pub use gauges::*;
 pub use letter::*;
 pub use outbox::*;
+pub use replay::*;
 
 use crate::{Envelope, context::Effects, message::KeyTime};
 use chrono::{DateTime, Utc};
@@ -332,6 +334,8 @@ pub struct History {
     pub letters: Vec<DeadLetter>,
     /// What operators did with it.
     pub audit: Vec<Audit>,
+    /// The replays of many that it was part of.
+    pub replays: Vec<Replayed>,
     /// Inbox rows of messages that its handler sent.
     pub caused: Vec<InboxRow>,
     /// Outbox rows of messages that its handler sent.

@@ -17,6 +17,7 @@ mod lock;
 mod operators;
 mod outbox;
 mod own_rows;
+mod replays;
 mod schema;
 mod workers;
 mod writes;

@@ -165,7 +165,7 @@ impl TestWorker {
     /// # Panics
     /// It is replayed or discarded already, or its bytes are no message.
     pub async fn replay(&self, letter: &DeadLetter) -> Outcome {
-        let row = match dead_letter::rerun(letter, dead_letter::Rerun::Replay) {
+        let row = match dead_letter::rerun(letter, dead_letter::Rerun::Replay(None)) {
             Ok(row) => row,
             Err(error) => panic!("cannot {error}"),
         };
@@ -175,6 +175,7 @@ impl TestWorker {
             target: letter.key.id.clone(),
             reason: String::new(),
             at: clock::now(),
+            bodies: None,
         };
         let resolved = self.store.resolve_letter(&letter.key, LetterState::Replayed, &[row], &audit).await;
         assert!(matches!(resolved, Ok(true)), "{} is replayed or discarded already", letter.key.id);

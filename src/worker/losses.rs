@@ -36,6 +36,7 @@ impl Losses {
                 target: loss.topic.clone(),
                 reason: loss.what.clone(),
                 at: clock::now(),
+                bodies: None,
             };
             if let Err(error) = self.store.record(&audit).await {
                 warn!(%error, topic = loss.topic, "a loss could not be written down; it is tried again");

@@ -112,6 +112,7 @@ pub(super) async fn redrive(
                 target: letter.key.id.clone(),
                 reason: format!("build {BUILD} knows version {}", letter.version),
                 at: now,
+                bodies: None,
             };
             match dead_letter::rerun(&letter, Rerun::Redrive) {
                 Ok(row) => {

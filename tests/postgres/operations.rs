@@ -239,6 +239,7 @@ async fn a_discarded_message_frees_its_operation_key() {
         target: "a".into(),
         reason: "old".into(),
         at: clock::now(),
+        bodies: None,
     };
     let discard = || bed.store.resolve_letter(&key, LetterState::Discarded, &[], &audit);
     assert!(discard().await.expect("resolves"));

@@ -29,9 +29,9 @@ fn payloads() -> impl Strategy<Value = Bytes> {
 }
 
 fn hops() -> impl Strategy<Value = Hop> {
-    let texts = [option::of(text()), option::of(text()), option::of(text()), option::of(text())];
+    let texts = [(); 5].map(|()| option::of(text()));
     (1u32.., any::<u32>(), [option::of(times()), option::of(times())], texts).prop_map(
-        |(attempt, failures, [first_failure, due], [reason, origin, worker, build])| Hop {
+        |(attempt, failures, [first_failure, due], [reason, origin, worker, build, replay])| Hop {
             attempt,
             failures,
             first_failure,
@@ -40,6 +40,7 @@ fn hops() -> impl Strategy<Value = Hop> {
             origin,
             worker,
             build,
+            replay,
         },
     )
 }

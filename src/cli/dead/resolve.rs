@@ -225,7 +225,7 @@ impl Decision<'_> {
     /// What runs it again; nothing does if it is given up.
     fn row(&self, letter: &DeadLetter) -> Result<Vec<crate::store::OutboxRow>, dead_letter::RerunError> {
         match self.to {
-            LetterState::Replayed => Ok(vec![dead_letter::rerun(letter, Rerun::Replay)?]),
+            LetterState::Replayed => Ok(vec![dead_letter::rerun(letter, Rerun::Replay(None))?]),
             _ => Ok(Vec::new()),
         }
     }

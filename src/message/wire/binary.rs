@@ -181,7 +181,13 @@ pub(super) fn each_hop<E>(
             put(name, attribute::rfc3339(time).into())?;
         }
     }
-    let texts = [("reason", &hop.reason), ("origin", &hop.origin), ("worker", &hop.worker), ("build", &hop.build)];
+    let texts = [
+        ("reason", &hop.reason),
+        ("origin", &hop.origin),
+        ("worker", &hop.worker),
+        ("build", &hop.build),
+        ("replay", &hop.replay),
+    ];
     for (name, value) in texts {
         if let Some(value) = value {
             put(&["pitcrew-", name].concat(), harmless(value))?;

@@ -51,6 +51,7 @@ struct HopDraft {
     origin: Option<String>,
     worker: Option<String>,
     build: Option<String>,
+    replay: Option<String>,
 }
 
 impl Draft {
@@ -113,6 +114,7 @@ impl Draft {
             "pitcrew-origin" => &mut hop.origin,
             "pitcrew-worker" => &mut hop.worker,
             "pitcrew-build" => &mut hop.build,
+            "pitcrew-replay" => &mut hop.replay,
             _ => return Ok(()),
         };
         attribute::text(name, value)?;
@@ -156,11 +158,11 @@ impl Draft {
 
     /// Pitcrew made this copy: any header of ours says so.
     fn is_copy(&self) -> bool {
-        let HopDraft { attempt, failures, first_failure, due, reason, origin, worker, build } = &self.hop;
+        let HopDraft { attempt, failures, first_failure, due, reason, origin, worker, build, replay } = &self.hop;
         attempt.is_some()
             || failures.is_some()
             || first_failure.or(*due).is_some()
-            || [reason, origin, worker, build].into_iter().any(Option::is_some)
+            || [reason, origin, worker, build, replay].into_iter().any(Option::is_some)
     }
 
     /// The end. Rules of single attributes are [`attribute::check`]'s.
@@ -175,6 +177,7 @@ impl Draft {
             origin: self.hop.origin,
             worker: self.hop.worker,
             build: self.hop.build,
+            replay: self.hop.replay,
         };
         Ok(Envelope {
             id: self.id.ok_or_else(missing("id"))?,

@@ -75,6 +75,7 @@ impl State {
             outbox: outbox(&|envelope| envelope.id == id),
             letters,
             audit: self.audit.iter().filter(|audit| audit.target == id).cloned().collect(),
+            replays: self.replays_of(id),
             caused: inbox(&|row| row.causation.as_deref() == Some(id)),
             caused_outbox: outbox(&|envelope| envelope.causation_id.as_deref() == Some(id)),
         }
@@ -112,7 +113,8 @@ impl State {
         self.letters.retain(|_, letter| {
             matches!(letter.state, LetterState::Dead | LetterState::Quarantined) || letter.last_at >= letters
         });
-        let trimmed = u64::try_from(rows_before - self.rows_kept()).unwrap_or(u64::MAX);
+        let replays = self.trim_replays(letters);
+        let trimmed = u64::try_from(rows_before - self.rows_kept() + replays).unwrap_or(u64::MAX);
         Maintained { trimmed, ..Maintained::default() }
     }
 

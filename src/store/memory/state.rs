@@ -1,5 +1,6 @@
 //! Tables: what the memory store keeps, one collection for each table of the SQL stores.
 
+use super::replays::Job;
 use crate::store::*;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
@@ -25,6 +26,7 @@ pub(super) struct State {
     pub(super) builds: HashMap<Uuid, String>,
     pub(super) consumers: HashMap<Arc<str>, DateTime<Utc>>,
     pub(super) audit: Vec<Audit>,
+    pub(super) replays: BTreeMap<Uuid, Job>,
 }
 
 /// A row of the inbox.

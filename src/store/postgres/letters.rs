@@ -1,6 +1,6 @@
 //! Dead Letter Channel: the one truth about what died, and what operators made of it.
 
-use super::{PostgresStore, errors::Sure, inbox::u32_of, operators::INSERT_AUDIT, outbox::clamp};
+use super::{PostgresStore, errors::Sure, inbox::u32_of, outbox::clamp};
 use crate::{
     message::wire,
     store::{Audit, DeadFilter, DeadLetter, LetterKey, LetterState, OutboxRow, StoreError},
@@ -29,7 +29,7 @@ const LIST: &str = "select id, consumer, source, attempt, payload_hash, state, c
    and ($7::timestamptz is null or last_at <= $7) and ($8::timestamptz is null or last_at >= $8)
  order by last_at desc, id limit $9";
 
-const RESOLVE: &str = "update {s}.dead_letter set state = $6
+pub(super) const RESOLVE: &str = "update {s}.dead_letter set state = $6
  where id = $1 and consumer = $2 and source = $3 and attempt = $4 and payload_hash = $5 and state in ('dead', 'quarantined')
  returning attributes, payload";
 
@@ -165,14 +165,7 @@ impl PostgresStore {
         if state == LetterState::Discarded {
             self.release_operation(&mut tx, key, &letter).await?;
         }
-        sqlx::query(self.sql.get(INSERT_AUDIT))
-            .bind(audit.at)
-            .bind(&audit.actor)
-            .bind(&audit.action)
-            .bind(&audit.target)
-            .bind(&audit.reason)
-            .execute(&mut *tx)
-            .await?;
+        self.insert_audit(&mut tx, audit).await?;
         tx.commit().await?;
         Ok(true)
     }

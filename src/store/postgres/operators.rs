@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     message::KeyTime,
-    store::{Attempt, AttemptKind, Audit, AuditFilter, Counts, History, InboxRow, StoreError},
+    store::{Attempt, AttemptKind, Audit, AuditFilter, Bodies, Counts, History, InboxRow, StoreError},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -37,21 +37,22 @@ const WAITING: &str = "select seq, destination, due, key, purpose, attributes, p
 const ATTEMPTS: &str = "select consumer, attempt, kind, error, at, duration_ms, worker, build, next
  from {s}.attempt where id = $1 order by at, attempt";
 
-const AUDIT: &str = "select actor, action, target, reason, at from {s}.audit where target = $1 order by at";
+const AUDIT: &str =
+    "select actor, action, target, reason, at, body_before, body_after from {s}.audit where target = $1 order by at";
 
 /// Beside a letter, in the transaction that resolves it, and alone.
-pub(super) const INSERT_AUDIT: &str =
-    "insert into {s}.audit (at, actor, action, target, reason) values ($1, $2, $3, $4, $5)";
+const INSERT_AUDIT: &str = "insert into {s}.audit (at, actor, action, target, reason, body_before, body_after)
+ values ($1, $2, $3, $4, $5, $6, $7)";
 
 const RECORD: &str = "insert into {s}.audit (at, actor, action, target, reason) select $1, $2, $3, $4, $5
  where not exists (select 1 from {s}.audit where target = $4 and action = $3 and reason = $5)";
 
 /// Read as a whole: people act seldom.
-const TRAIL: &str = "select actor, action, target, reason, at from {s}.audit
+const TRAIL: &str = "select actor, action, target, reason, at, body_before, body_after from {s}.audit
  where ($1::timestamptz is null or at >= $1) and ($2::text is null or actor = $2) order by at desc limit $3";
 
-const RECORDED: &str =
-    "select actor, action, target, reason, at from {s}.audit where action = $1 order by at desc limit $2";
+const RECORDED: &str = "select actor, action, target, reason, at, body_before, body_after from {s}.audit
+ where action = $1 order by at desc limit $2";
 
 const COUNTS: &str = "select (select count(*) from {s}.inbox where fate = 'done'),
     (select count(*) from {s}.inbox where fate = 'retry'),
@@ -78,8 +79,15 @@ impl PostgresStore {
     }
 
     pub(super) async fn write_action(&self, audit: &Audit) -> Sure<()> {
+        let mut connection = self.other.get().acquire().await?;
+        self.insert_audit(&mut connection, audit).await
+    }
+
+    pub(super) async fn insert_audit(&self, on: &mut PgConnection, audit: &Audit) -> Sure<()> {
         let insert = sqlx::query(self.sql.get(INSERT_AUDIT)).bind(audit.at).bind(&audit.actor).bind(&audit.action);
-        insert.bind(&audit.target).bind(&audit.reason).execute(&self.other.get()).await?;
+        let bodies = audit.bodies.as_deref();
+        let insert = insert.bind(&audit.target).bind(&audit.reason).bind(bodies.map(|bodies| &bodies.before[..]));
+        insert.bind(bodies.map(|bodies| &bodies.after[..])).execute(on).await?;
         Ok(())
     }
 
@@ -116,6 +124,7 @@ impl PostgresStore {
         for row in sqlx::query(self.sql.get(AUDIT)).bind(id).fetch_all(&mut *on).await? {
             history.audit.push(read_audit(&row)?);
         }
+        history.replays = self.replays_of(on, id).await?;
         let handled = history.inbox.iter().map(|row| (row.at, row.duration_ms));
         if let Some((from, to)) = window(handled.chain(history.attempts.iter().map(|(_, a)| (a.at, millis(a))))) {
             // What is due later has an ID of later: the whole of what follows, if that is quickly read, else what is near.
@@ -241,5 +250,6 @@ fn read_audit(row: &PgRow) -> Sure<Audit> {
         target: row.try_get(2)?,
         reason: row.try_get(3)?,
         at: row.try_get(4)?,
+        bodies: Bodies::of(row.try_get(5)?, row.try_get(6)?),
     })
 }

@@ -17,6 +17,7 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { version: 1, min: 1, text: include_str!("../migrations/postgres/0001_core.sql") },
     Step { version: 2, min: 1, text: include_str!("../migrations/postgres/0002_hindered.sql") },
+    Step { version: 3, min: 1, text: include_str!("../migrations/postgres/0003_triage.sql") },
 ];
 
 /// What this build knows.

@@ -1,5 +1,6 @@
 //! What an operator must look at: letters, and what was done with them.
 
+use super::InboxKey;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
@@ -17,6 +18,13 @@ pub struct LetterKey {
     pub attempt: u32,
     /// SHA-256 of the payload.
     pub payload_hash: [u8; 32],
+}
+
+impl LetterKey {
+    /// The inbox key of its message.
+    pub(crate) fn of_inbox(&self) -> InboxKey {
+        InboxKey { consumer: self.consumer.as_str().into(), source: self.source.clone(), id: self.id.clone() }
+    }
 }
 
 /// Where a letter stands.
@@ -114,7 +122,7 @@ pub struct DeadFilter {
 pub struct Audit {
     /// Who.
     pub actor: String,
-    /// `replay`, `discard`, `redrive`; `reread` of a channel; `declare` at a broker; `migrate` of a store; `lost` of a topic.
+    /// `replay`, `discard`, `edit`, `redrive`; `reread` of a channel; `declare` at a broker; `migrate` of a store; `lost` of a topic.
     pub action: String,
     /// The message's ID, or a channel, a topic, a broker or a store.
     pub target: String,
@@ -122,6 +130,26 @@ pub struct Audit {
     pub reason: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// What was changed, if something was. It is in no document but that of the audit: a payload is not for everyone who may ask where a
+    /// message is.
+    #[serde(skip)]
+    pub bodies: Option<Box<Bodies>>,
+}
+
+/// A payload that an operator changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bodies {
+    /// As it died.
+    pub before: Vec<u8>,
+    /// As it was sent under another ID.
+    pub after: Vec<u8>,
+}
+
+impl Bodies {
+    /// Of two columns that are written together.
+    pub(crate) fn of(before: Option<Vec<u8>>, after: Option<Vec<u8>>) -> Option<Box<Self>> {
+        before.zip(after).map(|(before, after)| Box::new(Self { before, after }))
+    }
 }
 
 /// What of the audit is wanted; `None` is everything.

@@ -3,8 +3,8 @@
 use crate::{
     message::wire,
     store::{
-        Attempt, AttemptKind, Audit, DeadLetter, InboxRow, LetterKey, LetterState, OutboxEntry, OutboxRow, Purpose,
-        StoredDocument,
+        Attempt, AttemptKind, Audit, Bodies, DeadLetter, InboxRow, LetterKey, LetterState, OutboxEntry, OutboxRow,
+        Purpose, StoredDocument,
     },
 };
 use bytes::Bytes;
@@ -13,11 +13,11 @@ use sqlx::{Row as _, SqliteExecutor, sqlite::SqliteRow};
 use std::{sync::Arc, time::Duration};
 
 /// What does not parse names its column.
-fn bad(column: &str, why: impl std::fmt::Display) -> sqlx::Error {
+pub(super) fn bad(column: &str, why: impl std::fmt::Display) -> sqlx::Error {
     sqlx::Error::ColumnDecode { index: column.into(), source: why.to_string().into() }
 }
 
-fn word<T>(row: &SqliteRow, column: &str, of_word: impl Fn(&str) -> Option<T>) -> sqlx::Result<T> {
+pub(super) fn word<T>(row: &SqliteRow, column: &str, of_word: impl Fn(&str) -> Option<T>) -> sqlx::Result<T> {
     let text: &str = row.try_get(column)?;
     of_word(text).ok_or_else(|| bad(column, format_args!("`{text}` is no word of this build")))
 }
@@ -135,5 +135,6 @@ pub(super) fn audit(row: &SqliteRow) -> sqlx::Result<Audit> {
         target: row.try_get("target")?,
         reason: row.try_get("reason")?,
         at: time(row, "at")?,
+        bodies: Bodies::of(row.try_get("body_before")?, row.try_get("body_after")?),
     })
 }

@@ -65,6 +65,17 @@ pub(super) async fn maintain(
             ),
             letters,
         ),
+        (
+            concat!(
+                "delete from dead_replay_letter where (replay, place) in (select l.replay, l.place from dead_replay_letter l
+                 join dead_replay r on r.id = l.replay where r.began < ? limit ", step!(), ")"
+            ),
+            letters,
+        ),
+        (
+            concat!("delete from dead_replay where rowid in (select rowid from dead_replay where began < ? limit ", step!(), ")"),
+            letters,
+        ),
     ] {
         trimmed += trim(store, sql, until).await?;
     }

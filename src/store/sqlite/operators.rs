@@ -1,6 +1,6 @@
 //! Control Bus: what people ask of the store, and what they decide.
 
-use super::{SqliteStore, bulk::key_time, decode, micros, writes};
+use super::{SqliteStore, bulk::key_time, decode, micros, replays, writes};
 use crate::store::{
     Audit, AuditFilter, Counts, DeadFilter, DeadLetter, History, LetterKey, LetterState, OutboxEntry, OutboxRow,
 };
@@ -37,12 +37,7 @@ pub(super) async fn resolve_letter(
     audit: &Audit,
 ) -> sqlx::Result<bool> {
     let mut tx = store.begin_write().await?;
-    let update = sqlx::query(
-        "update dead_letter set state = ? where consumer = ? and source = ? and id = ? and attempt = ? and payload_hash = ?
-         and state in ('dead', 'quarantined')",
-    );
-    let update = update.bind(to.word()).bind(&key.consumer).bind(&key.source).bind(&key.id).bind(key.attempt);
-    if update.bind(key.payload_hash.as_slice()).execute(&mut *tx).await?.rows_affected() == 0 {
+    if !decide(&mut tx, key, to).await? {
         return Ok(false);
     }
     if to == LetterState::Discarded {
@@ -52,6 +47,16 @@ pub(super) async fn resolve_letter(
     insert_audit(&mut tx, audit).await?;
     tx.commit().await?;
     Ok(true)
+}
+
+/// Of an open letter; `false`: it is none.
+pub(super) async fn decide(connection: &mut SqliteConnection, key: &LetterKey, to: LetterState) -> sqlx::Result<bool> {
+    let update = sqlx::query(
+        "update dead_letter set state = ? where consumer = ? and source = ? and id = ? and attempt = ? and payload_hash = ?
+         and state in ('dead', 'quarantined')",
+    );
+    let update = update.bind(to.word()).bind(&key.consumer).bind(&key.source).bind(&key.id).bind(key.attempt);
+    Ok(update.bind(key.payload_hash.as_slice()).execute(connection).await?.rows_affected() > 0)
 }
 
 /// A quarantined message that is discarded will never be done: the next one with its idempotency key takes the key over. (One that
@@ -83,10 +88,14 @@ pub(super) async fn record_action(store: &SqliteStore, audit: &Audit) -> sqlx::R
     tx.commit().await
 }
 
-async fn insert_audit(connection: &mut SqliteConnection, audit: &Audit) -> sqlx::Result<()> {
-    let insert = sqlx::query("insert into audit (actor, action, target, reason, at) values (?, ?, ?, ?, ?)");
+pub(super) async fn insert_audit(connection: &mut SqliteConnection, audit: &Audit) -> sqlx::Result<()> {
+    let insert = sqlx::query(
+        "insert into audit (actor, action, target, reason, at, body_before, body_after) values (?, ?, ?, ?, ?, ?, ?)",
+    );
     let insert = insert.bind(&audit.actor).bind(&audit.action).bind(&audit.target).bind(&audit.reason);
-    insert.bind(micros(audit.at)).execute(connection).await.map(drop)
+    let bodies = audit.bodies.as_deref();
+    let insert = insert.bind(micros(audit.at)).bind(bodies.map(|bodies| &bodies.before[..]));
+    insert.bind(bodies.map(|bodies| &bodies.after[..])).execute(connection).await.map(drop)
 }
 
 pub(super) async fn audit_trail(readers: &SqlitePool, filter: &AuditFilter, limit: usize) -> sqlx::Result<Vec<Audit>> {
@@ -123,6 +132,7 @@ pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<Hist
         sqlx::query("select * from dead_letter where id = ? order by first_at").bind(id).fetch_all(&mut *tx).await?;
     let audit =
         sqlx::query("select * from audit where target = ? order by at, rowid").bind(id).fetch_all(&mut *tx).await?;
+    let replays = replays::of_message(&mut tx, id).await?;
     let outbox = sqlx::query("select * from outbox where id = ? order by seq").bind(id).fetch_all(&mut *tx).await?;
     // What a handler sends carries an ID of its own time or later, so the search begins there instead of paying for an index.
     let from = key_time(id).saturating_sub(CLOCK_SKEW_MICROS).max(0);
@@ -138,6 +148,7 @@ pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<Hist
         outbox: entries(&outbox),
         letters: letters.iter().map(decode::letter).collect::<Result<_, _>>()?,
         audit: audit.iter().map(decode::audit).collect::<Result<_, _>>()?,
+        replays,
         caused: caused.iter().map(decode::inbox_row).collect::<Result<_, _>>()?,
         caused_outbox: entries(&caused_outbox),
     })

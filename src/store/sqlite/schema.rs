@@ -5,9 +5,10 @@ use crate::store::{Migrated, StoreError, StoreResult};
 use sqlx::{Executor, SqliteConnection};
 
 /// Expand-only: a migration may be undone by nobody, and the release before must still work on it.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../migrations/sqlite/0001_tables.sql"), //
     include_str!("../migrations/sqlite/0002_hindered.sql"),
+    include_str!("../migrations/sqlite/0003_triage.sql"),
 ];
 
 /// The version of this build.
@@ -17,7 +18,7 @@ const VERSION: u32 = MIGRATIONS.len() as u32;
 const MIN_SCHEMA: u32 = 1;
 
 /// Every table that is pitcrew's.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 13] = [
     "meta",
     "inbox",
     "attempt",
@@ -29,6 +30,8 @@ pub(super) const TABLES: [&str; 11] = [
     "worker",
     "consumer",
     "audit",
+    "dead_replay",
+    "dead_replay_letter",
 ];
 
 pub(super) async fn migrate(store: &SqliteStore) -> StoreResult<Migrated> {

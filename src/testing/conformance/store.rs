@@ -21,6 +21,7 @@ mod inbox;
 mod letters;
 mod operations;
 mod outbox;
+mod replays;
 mod rows;
 mod samples;
 mod subject;
@@ -125,7 +126,17 @@ cases! {
         letters_come_newest_first_and_bounded
         resolving_a_letter_writes_its_rows_and_who_did_it
         a_letter_is_resolved_once
-        a_discarded_letter_that_comes_again_is_open_again;
+        a_discarded_letter_that_comes_again_is_open_again
+        what_was_changed_in_a_letter_is_in_the_audit;
+    replays:
+        a_replay_comes_back_as_it_was_planned
+        a_letter_of_a_replay_is_sent_once_with_its_row_and_its_audit
+        a_letter_that_somebody_else_decided_is_not_sent
+        what_became_of_the_letters_of_a_replay_is_found_and_kept
+        a_replay_has_one_runner_until_it_is_lost
+        the_history_of_a_message_names_its_replays
+        the_living_are_counted
+        housekeeping_drops_replays_that_are_older_than_letters_are_kept;
     history:
         attempts_are_kept_in_order
         history_finds_everything_of_an_id
@@ -145,5 +156,6 @@ cases! {
         two_sweepers_share_the_rows
         guarded_counters_lose_no_update
         two_claims_at_once_are_both_counted
-        one_letter_resolved_by_two_is_resolved_once;
+        one_letter_resolved_by_two_is_resolved_once
+        one_letter_sent_by_two_runners_is_sent_once;
 }

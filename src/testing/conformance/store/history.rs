@@ -74,6 +74,7 @@ pub(super) async fn what_is_recorded_is_written_once_and_found_by_its_action(on:
         target: target.into(),
         reason: reason.into(),
         at: DateTime::UNIX_EPOCH + chrono::TimeDelta::seconds(second),
+        bodies: None,
     };
     let first = audit("lost", "shop", "records 1–2 are gone", 1);
     let again = audit("lost", "shop", "records 1–2 are gone", 2);

@@ -175,6 +175,24 @@ pub(super) async fn a_letter_is_resolved_once(on: Subject) {
     assert_eq!((history.audit.len(), history.outbox.len()), (1, 1), "what was refused has left nothing");
 }
 
+pub(super) async fn what_was_changed_in_a_letter_is_in_the_audit(on: Subject) {
+    let message = dead(&command());
+    on.store(&message).await;
+    // Bytes as they came, which need be no text.
+    let bodies = Bodies { before: vec![0, 159, 146, 150], after: br#"{"n":2}"#.to_vec() };
+    let said = Audit { bodies: Some(Box::new(bodies)), ..audit("edit", &message.envelope.id) };
+    let new = [row(command())];
+    let is_done = on.store.resolve_letter(&letter(&message).key, LetterState::Discarded, &new, &said).await;
+    assert!(is_done.expect("it can be replaced"));
+    let alone = Audit { bodies: said.bodies.clone(), ..audit("edit", "alone") };
+    on.store.record_action(&alone).await.expect("it can be recorded");
+    assert_eq!(on.history(&message.envelope.id).await.audit, [said.clone()]);
+    let trail = on.store.audit_trail(&AuditFilter::default(), 9).await.expect("the store answers");
+    assert_eq!(trail, [alone, said.clone()]);
+    assert_eq!(on.store.recorded("edit", 9).await.expect("the store answers").len(), 2);
+    assert!(on.is_in_outbox(&new[0]).await);
+}
+
 pub(super) async fn a_discarded_letter_that_comes_again_is_open_again(on: Subject) {
     let message = bytes(b"garbage");
     on.store(&message).await;

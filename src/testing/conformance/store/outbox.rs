@@ -35,6 +35,7 @@ fn full() -> Envelope {
             origin: Some(CHANNEL.into()),
             worker: Some("w".into()),
             build: Some(build_id().into()),
+            replay: Some("019ab0c2-6f3e-7d41-9a51-0f5e3c1b2a77".into()),
         },
         ..Envelope::new("conformance.Full", "/conformance?x=ü", vec![0, 159, 146, 150, 0])
     }

@@ -186,6 +186,7 @@ pub(super) fn audit(action: &str, target: &str) -> Audit {
         target: target.into(),
         reason: "the oracle is awake again".into(),
         at: clock::now(),
+        bodies: None,
     }
 }
 

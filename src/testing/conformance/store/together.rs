@@ -1,6 +1,10 @@
 //! Cases: many tasks at once on one store.
 
-use super::{Subject, samples::*};
+use super::{
+    Subject,
+    replays::{again, planned},
+    samples::*,
+};
 use crate::{Envelope, clock, store::*};
 use std::collections::{BTreeSet, HashMap};
 use tokio::task::JoinSet;
@@ -171,6 +175,24 @@ pub(super) async fn one_letter_resolved_by_two_is_resolved_once(on: Subject) {
     }
     let resolved = tasks.join_all().await;
     assert_eq!(resolved.iter().filter(|done| **done).count(), 1);
+    let history = on.history(&message.envelope.id).await;
+    assert_eq!((history.outbox.len(), history.audit.len()), (1, 1));
+}
+
+pub(super) async fn one_letter_sent_by_two_runners_is_sent_once(on: Subject) {
+    let message = dead(&command());
+    let replay = planned(&on, std::slice::from_ref(&message)).await;
+    let mut tasks = JoinSet::new();
+    for task in 0..4 {
+        let (on, message, id) = (on.of_task(task).await, message.clone(), replay.id);
+        tasks.spawn(async move {
+            let said = audit("replay", &message.envelope.id);
+            let sent = on.store.send_letter(id, 0, &letter(&message).key, &again(&message), &said).await;
+            sent.expect("it can be asked")
+        });
+    }
+    let sent = tasks.join_all().await;
+    assert_eq!(sent.iter().filter(|done| **done).count(), 1);
     let history = on.history(&message.envelope.id).await;
     assert_eq!((history.outbox.len(), history.audit.len()), (1, 1));
 }

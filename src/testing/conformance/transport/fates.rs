@@ -178,13 +178,14 @@ pub(super) async fn a_letter_that_is_replayed_is_done(on: Subject) {
     service.send(vec![sent.clone()]).await;
     let letter =
         eventually(&*service.on.bench, "it is dead", async || service.history(&sent.id).await.letters.pop()).await;
-    let row = dead_letter::rerun(&letter, dead_letter::Rerun::Replay).expect("it can run again");
+    let row = dead_letter::rerun(&letter, dead_letter::Rerun::Replay(None)).expect("it can run again");
     let audit = Audit {
         actor: "ada".into(),
         action: "replay".into(),
         target: sent.id.clone(),
         reason: "somebody looked".into(),
         at: clock::now(),
+        bodies: None,
     };
     let resolved = service.store.resolve_letter(&letter.key, LetterState::Replayed, &[row], &audit).await;
     assert!(resolved.expect("letters can be resolved"));

@@ -56,6 +56,7 @@ pub(super) fn full() -> Envelope {
             origin: text("shop.commands"),
             worker: text("a worker"),
             build: text("1.2.3"),
+            replay: text("019ab0c2-6f3e-7d41-9a51-0f5e3c1b2a77"),
         },
         ..message()
     };
