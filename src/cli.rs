@@ -8,6 +8,7 @@ mod explain;
 #[cfg(feature = "http")]
 mod health;
 mod output;
+mod progress;
 mod push;
 mod replay;
 mod run;

@@ -1,17 +1,22 @@
 //! `dead`: triage of dead letters.
 
+mod job;
+mod replay;
+mod replays;
 mod resolve;
 mod show;
 
 use super::{Globals, output};
 use crate::{
     Handlers, clock,
-    config::parse_duration,
+    config::{format_duration, parse_duration},
     dead_letter,
     store::{DeadFilter, DeadLetter, LetterState, Reason, Store},
 };
 use clap::builder::PossibleValuesParser;
-use resolve::{Discard, Replay};
+use replay::Replay;
+use replays::Replays;
+use resolve::Discard;
 use std::time::Duration;
 
 /// Open letters: these wait for somebody.
@@ -26,7 +31,7 @@ Examples:
   {bin} dead list --reason exhausted --newer-than 1h
   {bin} dead show ID
   {bin} dead replay ID
-  {bin} dead replay --all --type {type}
+  {bin} dead replay --all --type {type} --canary 1
   {bin} dead discard ID --reason \"the buyer cancelled\"")]
 pub(super) enum Dead {
     /// Letters that died alike as one line, the most frequent first
@@ -37,6 +42,8 @@ pub(super) enum Dead {
     Show(show::Show),
     /// Run letters again; twice does nothing more
     Replay(Replay),
+    /// What became of the letters of a replay of many
+    Replays(Replays),
     /// Give letters up; recorded with who and why
     Discard(Discard),
 }
@@ -130,6 +137,22 @@ impl Filter {
         Ok(letters)
     }
 
+    /// As it was given, for whoever asks later which letters were meant.
+    fn words(&self, reason: Option<&str>) -> String {
+        let duration = |age: Option<Duration>| age.map(format_duration);
+        let given = [
+            ("--channel", self.channel.clone()),
+            ("--type", self.ty.clone()),
+            ("--reason", reason.map(str::to_owned)),
+            ("--older-than", duration(self.older_than)),
+            ("--newer-than", duration(self.newer_than)),
+            ("--like", self.like.clone()),
+        ];
+        let words: Vec<String> =
+            given.into_iter().filter_map(|(name, value)| Some(format!("{name} {}", value?))).collect();
+        words.join(" ")
+    }
+
     fn of(&self, reason: Option<&str>, states: &[LetterState]) -> DeadFilter {
         let now = clock::now();
         DeadFilter {
@@ -149,7 +172,7 @@ impl Dead {
         match &self {
             Self::Replay(replay) => replay.check()?,
             Self::Discard(discard) => discard.check()?,
-            Self::Groups(_) | Self::List(_) | Self::Show(_) => {}
+            Self::Groups(_) | Self::List(_) | Self::Show(_) | Self::Replays(_) => {}
         }
         let opened = globals.store().await?;
         let store = &*opened.store;
@@ -158,6 +181,7 @@ impl Dead {
             Self::List(list) => list.run(store, globals.json).await,
             Self::Show(show) => show.run(store, globals.json).await,
             Self::Replay(replay) => replay.run(store, handlers, globals).await,
+            Self::Replays(replays) => replays.run(store, globals.json).await,
             Self::Discard(discard) => discard.run(store, globals).await,
         };
         store.close().await;
@@ -168,7 +192,7 @@ impl Dead {
 impl Groups {
     async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
         let letters = self.filter.letters(store, self.reason.as_deref(), &OPEN, MANY).await?;
-        let (groups, now) = (dead_letter::groups(&letters), clock::now());
+        let groups = dead_letter::groups(&letters);
         if as_json {
             for group in &groups {
                 output::line(serde_json::to_string(group)?);
@@ -183,21 +207,26 @@ impl Groups {
             });
             return Ok(true);
         }
-        let row = |group: &dead_letter::Group<'_>| {
-            vec![
-                group.count.to_string(),
-                output::age(group.first, now),
-                output::age(group.last, now),
-                group.reason.to_owned(),
-                group.ty.to_owned(),
-                group.example.chars().take(36).collect(),
-                output::short(group.error, 80),
-            ]
-        };
-        let header = ["COUNT", "FIRST", "LAST", "REASON", "TYPE", "EXAMPLE", "ERROR"];
-        output::table(&header, &groups.iter().map(row).collect::<Vec<_>>()).iter().for_each(output::line);
+        group_rows(&groups).iter().for_each(output::line);
         Ok(true)
     }
+}
+
+fn group_rows(groups: &[dead_letter::Group<'_>]) -> Vec<String> {
+    let now = clock::now();
+    let row = |group: &dead_letter::Group<'_>| {
+        vec![
+            group.count.to_string(),
+            output::age(group.first, now),
+            output::age(group.last, now),
+            group.reason.to_owned(),
+            group.ty.to_owned(),
+            group.example.chars().take(36).collect(),
+            output::short(group.error, 80),
+        ]
+    };
+    let header = ["COUNT", "FIRST", "LAST", "REASON", "TYPE", "EXAMPLE", "ERROR"];
+    output::table(&header, &groups.iter().map(row).collect::<Vec<_>>())
 }
 
 impl List {

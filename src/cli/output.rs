@@ -1,7 +1,8 @@
 //! What people see: words, ages, tables, errors.
 
+use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{BufRead, ErrorKind, IsTerminal, Write};
 
 /// A command line that can never work: the process ends with 2, as for a flag that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,22 @@ pub(super) fn line(text: impl AsRef<str>) {
 /// Whether a person can be asked.
 pub(super) fn is_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a person whether to do `what`; a no is said. Without a terminal it is a misuse: `asks` says that it would have asked.
+pub(super) fn confirmed(what: &str, asks: &str) -> anyhow::Result<bool> {
+    if !is_terminal() {
+        return Err(Misuse(format!("{asks}, and there is no terminal; add --yes")).into());
+    }
+    eprint!("{what}? [y/N] ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
+    let is_yes = answer.trim().eq_ignore_ascii_case("y");
+    if !is_yes {
+        line("nothing was done");
+    }
+    Ok(is_yes)
 }
 
 /// `3s`, `12m`, `5h`, `2d`.

@@ -3,7 +3,10 @@
 mod account;
 mod look;
 
-use super::{Globals, did_you_mean, output};
+use super::{
+    Globals, did_you_mean, output,
+    progress::{Signals, Told},
+};
 use crate::{
     Handlers, Worker, clock,
     config::{Config, parse_duration},
@@ -16,8 +19,7 @@ use account::Account;
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use output::Misuse;
-use std::{collections::BTreeMap, io::IsTerminal, sync::Arc, time::Duration};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tracing::warn;
 
 /// [`Audit::action`] of a replay.
@@ -144,7 +146,7 @@ impl Replay {
             tokio::select! {
                 () = running.through() => break true,
                 () = signals.next() => break false,
-                () = tokio::time::sleep(Duration::from_secs(1)) => told.tell(&account()),
+                () = tokio::time::sleep(Duration::from_secs(1)) => told.tell(&account().progress()),
             }
         };
         told.end();
@@ -194,43 +196,6 @@ impl Replay {
         let resume: Vec<String> =
             account.resume.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
         format!("{} replay {} --resume {}", super::binary_name(), self.arguments().join(" "), resume.join(","))
-    }
-}
-
-/// SIGTERM and Ctrl-C.
-struct Signals(Signal, Signal);
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-        Ok(Self(terminate, signal(SignalKind::interrupt()).context("listening for SIGINT")?))
-    }
-
-    async fn next(&mut self) {
-        tokio::select! { _ = self.0.recv() => {} _ = self.1.recv() => {} }
-    }
-}
-
-/// Progress on standard error: one line that changes, or in a log file one now and then.
-#[derive(Default)]
-struct Told {
-    times: u32,
-}
-
-impl Told {
-    fn tell(&mut self, account: &Account) {
-        self.times += 1;
-        if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K{}", account.progress());
-        } else if self.times % 10 == 1 {
-            eprintln!("{}", account.progress());
-        }
-    }
-
-    fn end(&self) {
-        if self.times > 0 && std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
-        }
     }
 }
 

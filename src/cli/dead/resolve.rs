@@ -1,8 +1,7 @@
-//! `dead replay` and `dead discard`: what an operator decides, each letter once and in the audit.
+//! `dead discard`, and what all that an operator decides has in common: each letter once and in the audit.
 
 use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons, rows};
 use crate::{
-    Handlers,
     cli::{
         Globals,
         output::{self, Misuse},
@@ -10,35 +9,8 @@ use crate::{
     dead_letter::{self, Rerun},
     store::{DeadLetter, LetterState, Reason, Store},
 };
-use anyhow::Context as _;
 use serde_json::json;
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, Write},
-};
-
-/// Run letters again: the same id and time, the next attempt, no failure counted. Twice does nothing more.
-#[derive(clap::Args)]
-#[command(after_help = "\
-Examples:
-  {bin} dead replay 019ab0c2-6f3e-7d41-9a51-0f5e3c1b2a77
-  {bin} dead replay --all --reason exhausted --newer-than 1h
-  {bin} dead replay --all --like ID --dry-run
-  {bin} dead replay --all --like ID --limit 1
-  {bin} dead replay --all --type {type} --yes")]
-pub(in crate::cli) struct Replay {
-    #[command(flatten)]
-    which: Which,
-    /// With --all: died of this, e.g. exhausted, kills_worker
-    #[arg(long, visible_alias = "because", value_name = "REASON", hide_possible_values = true, value_parser = reasons())]
-    reason: Option<String>,
-    /// Why; recorded
-    #[arg(long, value_name = "TEXT", default_value = "replayed from the command line", hide_default_value = true)]
-    note: String,
-    /// Also what may have acted outside the database already, and would act again
-    #[arg(long)]
-    repeat_external: bool,
-}
+use std::{collections::BTreeMap, io::Write};
 
 /// Give letters up: they are kept until their retention, recorded with who and why.
 #[derive(clap::Args)]
@@ -47,6 +19,12 @@ Examples:
   {bin} dead discard 019ab0c2-6f3e-7d41-9a51-0f5e3c1b2a77 --reason \"cancelled\"
   {bin} dead discard --all --because invalid_payload --reason \"the bug of May\"")]
 pub(in crate::cli) struct Discard {
+    /// IDs of messages, or their beginnings
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<String>,
+    /// All open letters that the filters let through; asks first
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     which: Which,
     /// With --all: died of this, e.g. permanent
@@ -57,39 +35,28 @@ pub(in crate::cli) struct Discard {
     reason: String,
 }
 
+/// Beside IDs or --all.
 #[derive(clap::Args)]
-struct Which {
-    /// IDs of messages, or their beginnings
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
-    ids: Vec<String>,
-    /// All open letters that the filters let through; asks first
-    #[arg(long)]
-    all: bool,
+pub(super) struct Which {
     #[command(flatten)]
-    filter: Filter,
+    pub(super) filter: Filter,
     /// With --all: at most so many, those that died first
     #[arg(long, value_name = "N", requires = "all")]
     limit: Option<usize>,
-    /// Show which, and do nothing
+    /// Show what would be done, and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Do not ask
     #[arg(long)]
-    yes: bool,
+    pub(super) yes: bool,
 }
 
-impl Replay {
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        self.which.check(self.reason.is_some())
-    }
-
-    pub(super) async fn run(self, store: &dyn Store, handlers: &Handlers, globals: &Globals) -> anyhow::Result<bool> {
-        let reason = self.reason.as_deref();
-        let external = if self.repeat_external { BTreeMap::new() } else { handlers.contract().external };
-        Decision { to: LetterState::Replayed, note: &self.note, external }
-            .carry_out(store, &self.which, reason, globals)
-            .await
-    }
+/// Which letters are meant.
+pub(super) struct Asked<'a> {
+    pub(super) ids: &'a [String],
+    pub(super) all: bool,
+    pub(super) which: &'a Which,
+    pub(super) reason: Option<&'a str>,
 }
 
 impl Discard {
@@ -101,66 +68,64 @@ impl Discard {
                 format!("--reason says why it is given up; letters that died of it are chosen by --because {word}");
             return Err(Misuse(text).into());
         }
-        self.which.check(self.because.is_some())
+        self.asked().check()
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked { ids: &self.ids, all: self.all, which: &self.which, reason: self.because.as_deref() }
     }
 
     pub(super) async fn run(self, store: &dyn Store, globals: &Globals) -> anyhow::Result<bool> {
-        let because = self.because.as_deref();
         Decision { to: LetterState::Discarded, note: &self.reason, external: BTreeMap::new() }
-            .carry_out(store, &self.which, because, globals)
+            .carry_out(store, &self.asked(), globals)
             .await
     }
 }
 
 /// What is to become of letters, and why.
-struct Decision<'a> {
-    to: LetterState,
-    note: &'a str,
+pub(super) struct Decision<'a> {
+    pub(super) to: LetterState,
+    pub(super) note: &'a str,
     /// Letters of these consumers are passed over if their handler may have begun, each with what it would call again.
-    external: BTreeMap<String, &'static str>,
+    pub(super) external: BTreeMap<String, &'static str>,
 }
 
 /// Letters that are open, and IDs whose letters are not.
 #[derive(Default)]
-struct Chosen {
-    open: Vec<DeadLetter>,
+pub(super) struct Chosen {
+    pub(super) open: Vec<DeadLetter>,
     /// Decided in this way before: nothing to do.
     already: usize,
     /// Each with the reason why nothing can be done.
-    refused: Vec<(String, String)>,
+    pub(super) refused: Vec<(String, String)>,
 }
 
 impl Chosen {
-    fn tell_refused(&self) {
+    pub(super) fn tell_refused(&self) {
         for (id, why) in &self.refused {
             let _ = writeln!(std::io::stderr(), "error: {id}: {why}");
         }
     }
 
-    fn refused_json(&self) -> Vec<serde_json::Value> {
+    pub(super) fn refused_json(&self) -> Vec<serde_json::Value> {
         self.refused.iter().map(|(id, why)| json!({ "id": id, "reason": why })).collect()
     }
 }
 
 impl Decision<'_> {
-    async fn carry_out(
+    pub(super) async fn carry_out(
         &self,
         store: &dyn Store,
-        which: &Which,
-        reason: Option<&str>,
+        asked: &Asked<'_>,
         globals: &Globals,
     ) -> anyhow::Result<bool> {
         let as_json = globals.json;
-        let mut chosen = self.choose(store, which, reason).await?;
-        self.pass_over_repeats(&mut chosen);
-        chosen.open.truncate(which.limit.unwrap_or(MANY));
-        let count = chosen.open.len();
-        if which.dry_run {
+        let mut chosen = self.choose(store, asked).await?;
+        if asked.which.dry_run {
             self.rehearse(&chosen, as_json);
             return Ok(chosen.refused.is_empty());
         }
-        if which.all && !which.yes && count > 0 && !confirmed(self.verb(), count)? {
-            output::line("nothing was done");
+        if asked.all && !asked.is_confirmed(self.verb(), chosen.open.len())? {
             return Ok(false);
         }
         let mut done = 0;
@@ -180,13 +145,13 @@ impl Decision<'_> {
         Ok(chosen.refused.is_empty())
     }
 
-    async fn choose(&self, store: &dyn Store, which: &Which, reason: Option<&str>) -> anyhow::Result<Chosen> {
+    pub(super) async fn choose(&self, store: &dyn Store, asked: &Asked<'_>) -> anyhow::Result<Chosen> {
         let mut chosen = Chosen::default();
-        if which.all {
-            chosen.open = which.filter.letters(store, reason, &OPEN, MANY).await?;
+        if asked.all {
+            chosen.open = asked.which.filter.letters(store, asked.reason, &OPEN, MANY).await?;
             chosen.open.reverse(); // newest first is for reading; what runs again goes in the order in which it died
         }
-        for id in &which.ids {
+        for id in asked.ids {
             let letters = letters_of(store, id).await?;
             let states: Vec<LetterState> = letters.iter().map(|letter| letter.state).collect();
             if states.iter().any(|state| OPEN.contains(state)) {
@@ -199,6 +164,8 @@ impl Decision<'_> {
                 chosen.refused.push((id.clone(), no_letter(store, id).await?));
             }
         }
+        self.pass_over_repeats(&mut chosen);
+        chosen.open.truncate(asked.which.limit.unwrap_or(MANY));
         Ok(chosen)
     }
 
@@ -249,7 +216,7 @@ impl Decision<'_> {
         ));
     }
 
-    fn report(&self, done: usize, chosen: &Chosen, as_json: bool) {
+    pub(super) fn report(&self, done: usize, chosen: &Chosen, as_json: bool) {
         chosen.tell_refused();
         if as_json {
             let refused = chosen.refused_json();
@@ -271,25 +238,21 @@ impl Decision<'_> {
     }
 }
 
-impl Which {
+impl Asked<'_> {
     /// A filter beside IDs would be passed over in silence.
-    fn check(&self, by_reason: bool) -> anyhow::Result<()> {
-        if !self.all && (by_reason || self.filter.is_any()) {
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if !self.all && (self.reason.is_some() || self.which.filter.is_any()) {
             return Err(Misuse("filters choose among all letters: give --all, or IDs without filters".into()).into());
         }
         Ok(())
     }
-}
 
-fn confirmed(verb: &str, count: usize) -> anyhow::Result<bool> {
-    if !output::is_terminal() {
-        let text =
-            format!("{verb} --all asks before it touches {}, and there is no terminal; add --yes", counted(count));
-        return Err(Misuse(text).into());
+    /// Whether whoever types wants it, with so many letters. `false` is said.
+    pub(super) fn is_confirmed(&self, verb: &str, count: usize) -> anyhow::Result<bool> {
+        if self.which.yes || count == 0 {
+            return Ok(true);
+        }
+        let what = format!("{verb} {}", counted(count));
+        output::confirmed(&what, &format!("{verb} --all asks before it touches {}", counted(count)))
     }
-    eprint!("{verb} {}? [y/N] ", counted(count));
-    std::io::stderr().flush()?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("reading the answer")?;
-    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }

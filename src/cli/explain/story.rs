@@ -80,13 +80,13 @@ impl Story {
         };
         let letter = |l: &DeadLetter| json!({ "consumer": l.key.consumer, "state": l.state, "reason": l.reason, "error": l.error, "attempt": l.key.attempt, "count": l.count, "last_at": l.last_at });
         let outbox = |entries: &[OutboxEntry]| -> Vec<Value> {
-            let entry = |e: &OutboxEntry| json!({ "destination": e.row.destination.to_string(), "purpose": e.row.purpose, "due": not_before(e), "tries": e.tries, "problem": e.problem, "id": e.row.envelope.id, "type": e.row.envelope.ty, "attempt": e.row.envelope.hop.attempt });
+            let entry = |e: &OutboxEntry| json!({ "destination": e.row.destination.to_string(), "purpose": e.row.purpose, "due": not_before(e), "tries": e.tries, "problem": e.problem, "id": e.row.envelope.id, "type": e.row.envelope.ty, "attempt": e.row.envelope.hop.attempt, "replay": e.row.envelope.hop.replay });
             entries.iter().map(entry).collect()
         };
         json!({
             "id": self.id, "type": self.ty, "state": self.state, "reason": self.reason, "next": self.next,
             "inbox": history.inbox, "attempts": history.attempts.iter().map(attempt).collect::<Vec<_>>(),
-            "letters": history.letters.iter().map(letter).collect::<Vec<_>>(), "audit": history.audit,
+            "letters": history.letters.iter().map(letter).collect::<Vec<_>>(), "audit": history.audit, "replays": history.replays,
             "outbox": outbox(&history.outbox), "caused": history.caused, "caused_outbox": outbox(&history.caused_outbox),
             "hindered": self.hindered,
             "events": self.events.iter().map(|e| json!({ "at": e.at, "what": e.what, "why": e.why })).collect::<Vec<_>>(),
@@ -226,6 +226,12 @@ fn events(history: &History) -> Vec<Happened> {
     }
     for audit in &history.audit {
         happened(audit.at, format!("{} by {}", audit.action, audit.actor), Some(&audit.reason));
+    }
+    for replayed in &history.replays {
+        if let Some(sent) = replayed.sent {
+            let what = format!("attempt {}{} is part of a replay of many", replayed.attempt + 1, ours(&replayed.consumer));
+            happened(sent, what, Some(&replayed.replay.to_string()));
+        }
     }
     for caused in &history.caused {
         happened(caused.at, format!("its {} is {}", caused.ty, four_words(&caused.fate)), Some(&caused.id));
