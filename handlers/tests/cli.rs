@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 22] = [
+const COMMANDS: [&[&str]; 23] = [
     &[],
     &["run"],
     &["send"],
@@ -22,6 +22,7 @@ const COMMANDS: [&[&str]; 22] = [
     &["dead", "list"],
     &["dead", "show"],
     &["dead", "replay"],
+    &["dead", "replays"],
     &["dead", "discard"],
     &["audit"],
     &["audit", "list"],
@@ -98,6 +99,10 @@ fn wrong_usage_ends_with_2_and_the_nearest_name() {
         &["dead", "list", "--state", "death"],
         &["dead", "replay"],
         &["dead", "replay", "some-id", "--reason", "exhausted"],
+        &["dead", "replay", "some-id", "--canary", "1"],
+        &["dead", "replay", "some-id", "--resume", "another"],
+        &["dead", "replay", "--all", "--rate", "fast"],
+        &["dead", "replay", "--all", "--stop-at", "2"],
         &["dead", "discard", "some-id"],
         &["dead", "discard", "--all", "--yes", "--reason", "exhausted"],
         &["replay", "--from", "1h"],
@@ -200,7 +205,9 @@ fn letters_are_listed_shown_replayed_and_discarded() {
         &["dead", "replay", "nothing-like-it"],
         &["dead", "replay", "--all"],
         &["dead", "replay", "--all", "--type", "car.Unheard"],
+        &["dead", "replays"],
         &["dead", "replay", "--all", "--yes", "--note", "the bug is mended"],
+        &["dead", "replays"],
         &["dead", "list"],
     ] {
         session.run(command);
@@ -240,7 +247,7 @@ fn every_action_of_an_operator_is_in_the_audit() {
     session.unseen(&["migrate", "--as", "release 7"]);
     let told = session.run(&["audit", "list", "--json"]).out;
     assert_eq!(told.lines().count(), 1, "{told}");
-    assert!(told.contains("release 7") && told.contains("schema version 0 to 2"), "{told}");
+    assert!(told.contains("release 7") && told.contains("schema version 0 to 3"), "{told}");
 }
 
 #[test]
@@ -302,6 +309,17 @@ fn everything_that_prints_has_stable_json() {
         assert_eq!(steady(&once), steady(&session.run(&command).out), "{command:?}");
     }
     assert!(lines > 15, "{lines}");
+    let ended: Value = serde_json::from_str(&session.run(&["dead", "replay", "--all", "--yes", "--json"]).out).unwrap();
+    let jobs = session.run(&["dead", "replays", "--json"]).out;
+    let job: Value = serde_json::from_str(&jobs).unwrap();
+    for field in ["replay", "state", "tally", "stop_at", "actor", "note"] {
+        assert_eq!(job[field], ended[field], "{field}: {jobs}");
+    }
+    let told: Value =
+        serde_json::from_str(&session.run(&["dead", "replays", job["replay"].as_str().unwrap(), "--json"]).out)
+            .unwrap();
+    assert_eq!(told["letters"], ended["letters"]);
+    assert_eq!(told["letters"].as_array().map(Vec::len), Some(3), "{told}");
     let words = ["done", "retrying", "dead", "waiting", "unknown"];
     for (what, id) in &all {
         let told: Value = serde_json::from_str(&session.run(&["explain", id, "--json"]).out).unwrap();

@@ -75,7 +75,10 @@ async fn a_canary_that_dies_stops_the_job_and_whoever_resumes_it_knows(house: &H
     let id = told["replay"].as_str().unwrap().to_owned();
     assert_eq!((&told["tally"]["dead"], &told["tally"]["planned"]), (&Value::from(1), &Value::from(20)), "{told}");
     let first = &told["letters"][0];
-    assert_eq!((&first["id"], &first["outcome"], &first["attempt"]), (&bad[0].as_str().into(), &"dead".into(), &2.into()));
+    assert_eq!(
+        (&first["id"], &first["outcome"], &first["attempt"]),
+        (&bad[0].as_str().into(), &"dead".into(), &2.into())
+    );
     assert_eq!(first["reason"], "invalid_payload");
     for id in &good {
         assert_eq!(house.letters(id).await[0].state, LetterState::Dead, "it was not touched");
@@ -92,7 +95,10 @@ async fn a_canary_that_dies_stops_the_job_and_whoever_resumes_it_knows(house: &H
     assert_eq!(house.run(&["dead", "replay", "--resume", &id]).await.out, ran.out);
     assert_eq!(house.rows().await, before);
     let listed = house.run(&["dead", "replays"]).await.out;
-    assert!(listed.contains(&id) && listed.contains("20 done, 1 dead again") && listed.contains("is it mended?"), "{listed}");
+    assert!(
+        listed.contains(&id) && listed.contains("20 done, 1 dead again") && listed.contains("is it mended?"),
+        "{listed}"
+    );
     worker.terminate().await;
 }
 

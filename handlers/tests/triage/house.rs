@@ -88,11 +88,7 @@ impl House {
     pub(crate) async fn die(&self, letters: usize, good: bool) -> Vec<String> {
         let messages: Vec<Finished> = (0..letters).map(|n| died(n, good)).collect();
         for message in &messages {
-            let batch = Batch {
-                worker: uuid::Uuid::nil(),
-                messages: std::slice::from_ref(message),
-                confirmed: &[],
-            };
+            let batch = Batch { worker: uuid::Uuid::nil(), messages: std::slice::from_ref(message), confirmed: &[] };
             self.store.commit(&batch).await.unwrap();
         }
         messages.iter().map(|message| message.envelope.id.clone()).collect()

@@ -107,12 +107,12 @@ impl<'a> Job<'a> {
 
     async fn walk(&mut self, wait: Duration, told: &mut Told) -> anyhow::Result<(ReplayState, String)> {
         let mut signals = Signals::listen()?;
-        let (mut heard, mut alone, mut sent_all) = (None::<Instant>, None, None);
+        let (mut heard, mut alone, mut sent_all) = (clock::instant(), None, None);
         loop {
             let now = clock::instant();
             let view = self.look(&mut alone, &mut sent_all, wait).await?;
-            if heard.is_none_or(|heard| now - heard >= HEARD) {
-                heard = Some(now);
+            if now - heard >= HEARD {
+                heard = now;
                 self.keep().await?;
                 told.tell(&view.progress(&self.replay));
             }
@@ -248,7 +248,11 @@ impl View {
         let (stop_at, canary, since) = (replay.stop_at, &self.canary, &self.since);
         let limit = percent(stop_at);
         if f64::from(canary.dead) > stop_at * f64::from(canary.all()) {
-            return Some(format!("{} of the {} that went first died again, more than {limit}", canary.dead, canary.all()));
+            return Some(format!(
+                "{} of the {} that went first died again, more than {limit}",
+                canary.dead,
+                canary.all()
+            ));
         }
         let (failed, known) = (since.dead + since.retrying, since.done + since.dead + since.retrying);
         if !self.is_of_canary() && known >= ENOUGH && f64::from(failed) > stop_at * f64::from(known) {

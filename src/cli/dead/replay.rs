@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     Handlers,
-    cli::{Globals, output},
+    cli::{
+        Globals,
+        output::{self, Misuse},
+    },
     clock,
     config::format_duration,
     dead_letter::{self, Rerun},
@@ -50,13 +53,13 @@ pub(in crate::cli) struct Replay {
     #[arg(long, value_name = "REPLAY_ID", conflicts_with = "dry_run")]
     resume: Option<String>,
     /// With --all: so many go first; the others follow if these do not die again
-    #[arg(long, value_name = "N", requires = "all", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     canary: Option<u32>,
     /// With --all: at most so many, e.g. 20/s, 30/m
-    #[arg(long, value_name = "N/s", requires = "all", value_parser = rate)]
+    #[arg(long, value_name = "N/s", value_parser = rate)]
     rate: Option<f64>,
     /// With --all: stop when more than this share failed, e.g. 0.2, 20% [default: 10%]
-    #[arg(long, value_name = "RATIO", requires = "all", value_parser = share)]
+    #[arg(long, value_name = "RATIO", value_parser = share)]
     stop_at: Option<f64>,
     /// With --all: await outcomes at the end for at most so long
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
@@ -76,6 +79,10 @@ pub(in crate::cli) struct Replay {
 
 impl Replay {
     pub(super) fn check(&self) -> anyhow::Result<()> {
+        if !self.all && (self.canary.is_some() || self.rate.is_some() || self.stop_at.is_some()) {
+            let text = "--canary, --rate and --stop-at are for a job: give --all; one that is resumed keeps its own";
+            return Err(Misuse(text.into()).into());
+        }
         self.asked().check()
     }
 
@@ -184,7 +191,9 @@ pub(super) fn told_rate(rate: f64) -> String {
 }
 
 fn between(rate: f64) -> Duration {
-    Duration::from_millis(Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default().as_millis().try_into().unwrap_or(0))
+    Duration::from_millis(
+        Duration::try_from_secs_f64(1.0 / rate).unwrap_or_default().as_millis().try_into().unwrap_or(0),
+    )
 }
 
 pub(super) fn percent(share: f64) -> String {
@@ -211,9 +220,8 @@ fn share(text: &str) -> Result<f64, String> {
         Some(percent) => percent.trim().parse::<f64>().map(|percent| percent / 100.0),
         None => text.parse::<f64>(),
     };
-    share.ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| {
-        format!("`{text}` is no share of what was sent; for example 0.2 or 20%, and 0 stops at the first failure")
-    })
+    let share = share.ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("`{text}` is no share of what was sent; for example 0.2 or 20%"))
 }
 
 #[cfg(test)]

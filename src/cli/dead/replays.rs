@@ -17,14 +17,14 @@ const MANY: usize = 10_000;
 /// What became of the letters of a replay of many; without an ID, all such jobs.
 #[derive(clap::Args)]
 #[command(after_help = "\
-A job is running (or was killed while it did), paused, stopped or ended. A letter
-of it is planned (not sent), passed (not sent: somebody else decided it),
+A job is running (or was killed while it did), paused, stopped or ended. Its
+letters are planned (not sent), passed (not sent: somebody else decided them),
 waiting, retrying, done, left (for another receiver), dead (again) or expired.
 
 Examples:
   {bin} dead replays
   {bin} dead replays REPLAY_ID
-  {bin} dead replays REPLAY_ID --json | jq '.letters[] | select(.outcome == \"dead\")'
+  {bin} dead replays REPLAY_ID --json | jq -c '.letters[]'
   {bin} dead replay --resume REPLAY_ID")]
 pub(in crate::cli) struct Replays {
     /// The ID of a job, or its beginning

@@ -229,7 +229,8 @@ fn events(history: &History) -> Vec<Happened> {
     }
     for replayed in &history.replays {
         if let Some(sent) = replayed.sent {
-            let what = format!("attempt {}{} is part of a replay of many", replayed.attempt + 1, ours(&replayed.consumer));
+            let what =
+                format!("attempt {}{} is part of a replay of many", replayed.attempt + 1, ours(&replayed.consumer));
             happened(sent, what, Some(&replayed.replay.to_string()));
         }
     }
