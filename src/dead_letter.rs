@@ -5,10 +5,15 @@ mod groups;
 pub(crate) use groups::{Group, alike, groups};
 
 use crate::{
-    message::wire::{self, WireError},
+    Envelope, clock,
+    message::{
+        Hop,
+        wire::{self, WireError},
+    },
     route,
     store::{DeadLetter, Destination, OutboxRow, Purpose},
 };
+use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -45,10 +50,37 @@ pub(crate) fn rerun(letter: &DeadLetter, how: Rerun) -> Result<OutboxRow, RerunE
         }
         Rerun::Redrive => "redrive".into(),
     });
-    // An unpublishable message goes where it could not go, any other to the subscription that buried it.
-    let destination = match letter.subscription.split_once(':') {
-        Some(_) => letter.subscription.parse().map_err(|_| RerunError::NoDestination(letter.subscription.clone()))?,
-        None => Destination::Subscription(letter.subscription.as_str().into()),
-    };
-    Ok(route::row(destination, None, Purpose::Replay, Arc::new(envelope)))
+    Ok(route::row(destination(letter)?, None, Purpose::Replay, Arc::new(envelope)))
+}
+
+/// The envelope of a message in place of one that died: an ID of its own, and everything that the old one was sent with. A deadline
+/// that has passed would only be missed again.
+pub(crate) fn successor(letter: &DeadLetter, version: u32, data: Bytes) -> Result<Envelope, RerunError> {
+    let old = wire::from_attributes_json(&letter.attributes, Bytes::new())?;
+    let now = clock::now();
+    Ok(Envelope {
+        id: clock::uuid_v7().to_string(),
+        version,
+        time: Some(now),
+        correlation_id: old.correlation_id.or_else(|| Some(old.id.clone())),
+        causation_id: Some(old.id),
+        expires: old.expires.filter(|expires| *expires > now),
+        content_type: Some("application/json".into()),
+        hop: Hop::default(),
+        data,
+        ..old
+    })
+}
+
+/// The outbox row of such a message: to where the old one died, and to nobody else who hears its channel.
+pub(crate) fn replace(letter: &DeadLetter, envelope: Envelope) -> Result<OutboxRow, RerunError> {
+    Ok(route::row(destination(letter)?, None, Purpose::Message, Arc::new(envelope)))
+}
+
+/// An unpublishable message goes where it could not go, any other to the subscription that buried it.
+fn destination(letter: &DeadLetter) -> Result<Destination, RerunError> {
+    match letter.subscription.split_once(':') {
+        Some(_) => letter.subscription.parse().map_err(|_| RerunError::NoDestination(letter.subscription.clone())),
+        None => Ok(Destination::Subscription(letter.subscription.as_str().into())),
+    }
 }

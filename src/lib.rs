@@ -41,6 +41,7 @@ pub mod handler;
 mod http;
 mod lanes;
 pub mod message;
+mod payload;
 mod pipeline;
 mod relay;
 mod retry;

@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 23] = [
+const COMMANDS: [&[&str]; 24] = [
     &[],
     &["run"],
     &["send"],
@@ -23,6 +23,7 @@ const COMMANDS: [&[&str]; 23] = [
     &["dead", "show"],
     &["dead", "replay"],
     &["dead", "replays"],
+    &["dead", "edit"],
     &["dead", "discard"],
     &["audit"],
     &["audit", "list"],

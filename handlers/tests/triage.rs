@@ -36,6 +36,9 @@ on_both! {
     an_interrupted_job_pauses_and_goes_on
     a_job_without_a_worker_says_so_and_does_not_wait_for_ever
     what_dies_again_carries_the_replay_and_a_later_one_takes_its_place
+    what_was_edited_is_sent_in_place_of_the_letter
+    an_edit_that_is_wrong_is_told_whole_and_kept
+    the_editor_of_the_environment_is_used
 }
 
 const ALL: [&str; 4] = ["dead", "replay", "--all", "--yes"];
@@ -204,4 +207,102 @@ async fn what_dies_again_carries_the_replay_and_a_later_one_takes_its_place(hous
     let ran = house.run(&["dead", "replay", "--resume", "nothing-like-it"]).await;
     assert!(ran.code == 1 && ran.err.contains("`dead replays` shows what there is"), "{ran:?}");
     worker.terminate().await;
+}
+
+// ---- an edit
+
+async fn what_was_edited_is_sent_in_place_of_the_letter(house: &House) {
+    let id = house.die(1, false).await.remove(0);
+    let before: Value = serde_json::from_slice(&house.letters(&id).await[0].payload).unwrap();
+    let mut after = before.clone();
+    after["weights"]["economy"] = 1.into();
+    after["note"] = "a field that old readers pass over".into();
+    std::fs::write(house.directory.path().join("mended.json"), serde_json::to_vec_pretty(&after).unwrap()).unwrap();
+    let rows = house.rows().await;
+    let edit = ["dead", "edit", &id, "--data", "mended.json", "--as", "ada", "--note", "economy was a word"];
+    let changes = "+ /note: \"a field that old readers pass over\"\n";
+    let changes = format!("- /weights/economy: \"much\"\n+ /weights/economy: 1\n{changes}");
+    let ran = house.run(&[&edit[..], &["--dry-run"]].concat()).await;
+    assert!(ran.code == 0 && ran.out.starts_with(&changes) && ran.out.contains("nothing was done"), "{ran:?}");
+    let ran = house.run(&edit).await;
+    assert!(ran.code == 2 && ran.err.contains("dead edit asks before it sends"), "there is no terminal: {ran:?}");
+    assert_eq!(house.rows().await, rows, "nothing was done yet");
+
+    let ran = house.run(&[&edit[..], &["--yes"]].concat()).await;
+    let new =
+        ran.out.rsplit_once("sent as ").and_then(|(_, told)| told.split(';').next()).unwrap_or_default().to_owned();
+    assert!(ran.code == 0 && ran.out.starts_with(&changes) && new.len() == 36, "{ran:?}");
+    assert_eq!(house.letters(&id).await[0].state, LetterState::Discarded);
+    let sent = house.history(&new).await.outbox.remove(0).row.envelope;
+    assert_eq!((sent.causation_id.as_ref(), sent.correlation_id.as_ref()), (Some(&id), Some(&id)));
+    assert_eq!((sent.hop.attempt, sent.source.as_str()), (1, "/shop"));
+    let worker = house.worker().await;
+    house.until("it is done", async || (house.history(&new).await.inbox.first()?.fate == "done").then_some(())).await;
+    worker.terminate().await;
+
+    let audit = json(&house.run(&["audit", "list", "--json", "--who", "ada"]).await);
+    assert_eq!((&audit["action"], &audit["target"]), (&Value::from("edit"), &Value::from(id.as_str())), "{audit}");
+    assert_eq!(audit["reason"], format!("replaced by {new}: economy was a word"));
+    assert_eq!((&audit["before"], &audit["after"]), (&before, &after), "both payloads are kept");
+    let explained = house.run(&["explain", &id]).await.out;
+    assert!(explained.contains(&format!("dead: discarded by ada: replaced by {new}")), "{explained}");
+    assert!(!house.run(&["explain", &id, "--json"]).await.out.contains("much"), "a payload is in the audit alone");
+    let again = house.run(&[&edit[..], &["--yes"]].concat()).await;
+    assert!(again.code == 1 && again.err.contains("it is discarded already"), "{again:?}");
+}
+
+async fn an_edit_that_is_wrong_is_told_whole_and_kept(house: &House) {
+    let id = house.die(1, false).await.remove(0);
+    let rows = house.rows().await;
+    let wrong = r#"{"brief_id":7,"buyer":{"id":"1","name":"Ada"},"weights":{"economy":"much"},"top":3,"yearly_km":1}"#;
+    let ran = house.with_input(wrong, &["dead", "edit", &id, "--data", "-", "--yes"]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for place in ["2 mistakes", "  /brief_id: 7 is not", "  /weights/economy: \"much\" is not"] {
+        assert!(ran.err.contains(place), "{place}: {}", ran.err);
+    }
+    let (_, kept) = ran.err.trim().rsplit_once("--data ").expect("where it is kept");
+    assert_eq!(std::fs::read_to_string(kept).unwrap(), wrong, "nothing typed is lost");
+    std::fs::remove_file(kept).unwrap();
+    let told = json(&house.with_input(wrong, &["dead", "edit", &id, "--data", "-", "--yes", "--json"]).await);
+    assert_eq!(told["errors"].as_array().map(Vec::len), Some(2), "{told}");
+    for (wrong, why) in [("{", "is not JSON"), (r#"{"brief_id":"\u0000"}"#, "NUL")] {
+        let ran = house.with_input(wrong, &["dead", "edit", &id, "--data", "-", "--yes"]).await;
+        assert!(ran.code == 1 && ran.err.contains(why) && ran.err.contains("what was typed is kept"), "{ran:?}");
+    }
+    assert_eq!(house.rows().await, rows);
+    assert_eq!(house.run(&["dead", "edit", "nothing-like-it", "--yes"]).await.code, 1);
+}
+
+async fn the_editor_of_the_environment_is_used(house: &House) {
+    let id = house.die(1, false).await.remove(0);
+    let rows = house.rows().await;
+    let edit = async |editor: &str, more: &[&str]| {
+        let mut command = house.command(&[&["dead", "edit", &id], more].concat());
+        command.env("EDITOR", editor).env("TMPDIR", house.directory.path());
+        Ran::from(command.output().unwrap())
+    };
+    let kept = || {
+        let files = std::fs::read_dir(house.directory.path()).unwrap().filter_map(|entry| entry.ok());
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("pitcrew-edit-")).count()
+    };
+    let ran = edit("true", &[]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (0, "nothing was changed, so nothing was done\n"), "{ran:?}");
+    let ran = edit("false", &[]).await;
+    assert!(
+        ran.code == 1 && ran.err.contains("the editor `false` ended with exit status: 1: nothing was done\n"),
+        "{ran:?}"
+    );
+    let ran = house.run(&["dead", "edit", &id]).await;
+    assert!(ran.code == 1 && ran.err.contains("set VISUAL or EDITOR"), "{ran:?}");
+    assert_eq!((house.rows().await, kept()), (rows.clone(), 0));
+    // Half of it typed, and then it crashed; and what is wrong.
+    let ran = edit("f() { echo half >> $1; return 3; }; f", &[]).await;
+    assert!(ran.code == 1 && ran.err.contains("what was typed is kept in "), "{ran:?}");
+    let ran = edit("sed -i s/much/more/", &["--yes"]).await;
+    assert!(ran.code == 1 && ran.err.contains("/weights/economy: \"more\" is not"), "{ran:?}");
+    assert_eq!((house.rows().await, kept()), (rows, 2));
+    let ran = edit("sed -i 's/\"much\"/2/'", &["--yes"]).await;
+    assert!(ran.code == 0 && ran.out.contains("+ /weights/economy: 2\nsent as "), "{ran:?}");
+    assert_eq!(kept(), 2, "what was sent is not kept beside");
+    assert_eq!(house.letters(&id).await[0].state, LetterState::Discarded);
 }

@@ -4,10 +4,11 @@ use super::{Globals, output};
 use crate::{
     clock,
     config::parse_duration,
-    store::{Audit, AuditFilter},
+    store::{Audit, AuditFilter, Bodies},
     worker::open_store,
 };
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use tracing::warn;
 
@@ -21,12 +22,13 @@ pub(super) enum AuditCommand {
     List(List),
 }
 
-/// Who did what, when and why, newest first: dead replay and discard, replay of a log, topology apply, migrate; and what
+/// Who did what, when and why, newest first: dead replay, edit and discard, replay of a log, topology apply, migrate; and what
 /// workers did on their own (redrive of what waited in quarantine, losses that a broker told of).
 #[derive(clap::Args)]
 #[command(after_help = "\
 TIME is RFC 3339, or a duration: so long ago. WHO is the name given by --as,
-else the user of the system. Nothing of the audit is ever deleted.
+else the user of the system. Nothing of the audit is ever deleted. With --json
+an edit has the payload `before` and `after` it.
 
 Examples:
   {bin} audit list --since 24h
@@ -62,7 +64,7 @@ impl List {
         let shown = &found[..found.len().min(self.limit)];
         if as_json {
             for audit in shown {
-                output::line(serde_json::to_string(audit)?);
+                output::line(document(audit)?.to_string());
             }
             return Ok(());
         }
@@ -89,6 +91,20 @@ impl List {
         }
         Ok(())
     }
+}
+
+/// With both payloads, if one was changed.
+fn document(audit: &Audit) -> serde_json::Result<Value> {
+    let mut told = serde_json::to_value(audit)?;
+    if let Some(Bodies { before, after }) = audit.bodies.as_deref() {
+        let body = |bytes: &[u8]| {
+            let text = || Value::String(String::from_utf8_lossy(bytes).into_owned());
+            serde_json::from_slice(bytes).unwrap_or_else(|_| text())
+        };
+        told["before"] = body(before);
+        told["after"] = body(after);
+    }
+    Ok(told)
 }
 
 impl Globals {

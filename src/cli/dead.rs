@@ -1,5 +1,6 @@
 //! `dead`: triage of dead letters.
 
+mod edit;
 mod job;
 mod replay;
 mod replays;
@@ -14,6 +15,7 @@ use crate::{
     store::{DeadFilter, DeadLetter, LetterState, Reason, Store},
 };
 use clap::builder::PossibleValuesParser;
+use edit::Edit;
 use replay::Replay;
 use replays::Replays;
 use resolve::Discard;
@@ -32,6 +34,7 @@ Examples:
   {bin} dead show ID
   {bin} dead replay ID
   {bin} dead replay --all --type {type} --canary 1
+  {bin} dead edit ID
   {bin} dead discard ID --reason \"the buyer cancelled\"")]
 pub(super) enum Dead {
     /// Letters that died alike as one line, the most frequent first
@@ -44,6 +47,8 @@ pub(super) enum Dead {
     Replay(Replay),
     /// What became of the letters of a replay of many
     Replays(Replays),
+    /// Send a letter's payload, mended, as a new message in its place
+    Edit(Edit),
     /// Give letters up; recorded with who and why
     Discard(Discard),
 }
@@ -172,7 +177,7 @@ impl Dead {
         match &self {
             Self::Replay(replay) => replay.check()?,
             Self::Discard(discard) => discard.check()?,
-            Self::Groups(_) | Self::List(_) | Self::Show(_) | Self::Replays(_) => {}
+            Self::Groups(_) | Self::List(_) | Self::Show(_) | Self::Replays(_) | Self::Edit(_) => {}
         }
         let opened = globals.store().await?;
         let store = &*opened.store;
@@ -182,6 +187,7 @@ impl Dead {
             Self::Show(show) => show.run(store, globals.json).await,
             Self::Replay(replay) => replay.run(store, handlers, globals).await,
             Self::Replays(replays) => replays.run(store, globals.json).await,
+            Self::Edit(edit) => edit.run(store, handlers, globals).await,
             Self::Discard(discard) => discard.run(store, globals).await,
         };
         store.close().await;

@@ -136,7 +136,7 @@ impl Send {
     }
 }
 
-fn at_most(from: impl Read, limit: usize) -> anyhow::Result<Vec<u8>> {
+pub(super) fn at_most(from: impl Read, limit: usize) -> anyhow::Result<Vec<u8>> {
     let mut data = Vec::new();
     from.take(limit as u64 + 1).read_to_end(&mut data)?;
     ensure!(data.len() <= limit, "it has more than {} ([worker] payload_limit)", config::format_size(limit as u64));

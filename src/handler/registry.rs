@@ -250,7 +250,6 @@ impl Handlers {
     }
 
     /// For each type, whether a handler of this build would read the payload.
-    #[cfg(feature = "http")]
     pub(crate) fn checks(&self) -> BTreeMap<&'static str, Check> {
         let emitted = self.emits.iter().map(|(ty, e)| (*ty, e.check));
         emitted.chain(self.entries.iter().map(|e| (e.ty, e.check))).collect()

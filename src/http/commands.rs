@@ -152,7 +152,7 @@ impl House {
         envelope.correlation_id = text(headers, &CORRELATION)?;
         envelope.traceparent = text(headers, &TRACEPARENT)?;
         envelope.tracestate = envelope.traceparent.as_ref().and_then(|_| tracestate(headers));
-        let mistakes = command.mistakes(&payload, &envelope);
+        let mistakes = command.format.mistakes(&payload, &envelope);
         if !mistakes.is_empty() {
             let detail = format!("the payload is no {ty}: {} mistakes", mistakes.len());
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with(json!({ "errors": mistakes })));

@@ -1,14 +1,8 @@
 //! The commands that may be sent, with their schemas compiled: what is wrong is said before anything is stored.
 
-use crate::{Envelope, Handlers, config::Config, message::Intent};
-use anyhow::Context as _;
-use jsonschema::Validator;
-use serde::Serialize;
+use crate::{Handlers, config::Config, message::Intent, payload::Format};
 use serde_json::Value;
 use std::collections::BTreeMap;
-
-/// So many mistakes are told at once.
-const MOST: usize = 50;
 
 /// All commands by type.
 pub(super) struct Types {
@@ -24,18 +18,7 @@ pub(super) struct CommandType {
     /// The name of its handler.
     pub(super) consumer: String,
     pub(super) schema: Value,
-    validator: Validator,
-    /// Whether the handler could read it, where the schema says less than the code.
-    check: fn(&Envelope) -> Result<(), crate::message::DecodeError>,
-}
-
-/// One thing that is wrong with a payload.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Mistake {
-    /// JSON pointer to it.
-    pub(super) pointer: String,
-    /// What.
-    pub(super) detail: String,
+    pub(super) format: Format,
 }
 
 impl Types {
@@ -49,35 +32,11 @@ impl Types {
                 continue;
             }
             let schema = schema.to_value();
-            let validator = jsonschema::options().should_validate_formats(true).build(&schema);
-            let validator = validator.map_err(|error| anyhow::anyhow!("{error}"));
             let consumer = info.subscribers.first().cloned().flatten().unwrap_or_else(|| ty.to_owned());
-            let command = CommandType {
-                version: info.version,
-                consumer,
-                validator: validator.with_context(|| format!("the JSON Schema of `{ty}`"))?,
-                schema,
-                check,
-            };
+            let command =
+                CommandType { version: info.version, consumer, format: Format::of(ty, &schema, check)?, schema };
             commands.insert(ty, command);
         }
         Ok(Self { commands, events, service: config.service.as_str().to_owned() })
-    }
-}
-
-impl CommandType {
-    /// Everything that is wrong with it. What the schema passes is read as the handler would.
-    pub(super) fn mistakes(&self, payload: &Value, envelope: &Envelope) -> Vec<Mistake> {
-        let mistake = |error: jsonschema::ValidationError<'_>| Mistake {
-            pointer: error.instance_path().to_string(),
-            detail: error.to_string(),
-        };
-        let mut mistakes: Vec<_> = self.validator.iter_errors(payload).take(MOST).map(mistake).collect();
-        if mistakes.is_empty()
-            && let Err(error) = (self.check)(envelope)
-        {
-            mistakes.push(Mistake { pointer: String::new(), detail: error.to_string() });
-        }
-        mistakes
     }
 }

@@ -12,6 +12,7 @@ use pitcrew::{
     worker::open_store,
 };
 use std::{
+    io::Write,
     os::unix::process::ExitStatusExt,
     process::{Child, Command, Output, Stdio},
     sync::Arc,
@@ -115,6 +116,19 @@ impl House {
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
         let mut command = self.command(arguments);
         Process(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    }
+
+    pub(crate) async fn with_input(&self, input: &str, arguments: &[&str]) -> Ran {
+        let mut command = self.command(arguments);
+        command
+            .env("TMPDIR", self.directory.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // It may have ended before it read everything.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Process(Some(child)).ends().await
     }
 
     /// A worker that is at work.

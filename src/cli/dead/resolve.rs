@@ -82,6 +82,14 @@ impl Discard {
     }
 }
 
+/// Why it would ask an external system again what was asked once, if it would. `external`: what handlers call, by consumer.
+pub(super) fn would_repeat(letter: &DeadLetter, external: &BTreeMap<String, &'static str>) -> Option<String> {
+    let may_have_begun = Reason::ALL.iter().any(|r| r.word() == letter.reason && r.may_have_begun());
+    let system = external.get(&letter.key.consumer).filter(|_| may_have_begun)?;
+    let (reason, error) = (&letter.reason, output::short(&letter.error, 80));
+    Some(format!("died of {reason} ({error}); its handler may have asked `{system}` already and would ask again"))
+}
+
 /// What is to become of letters, and why.
 pub(super) struct Decision<'a> {
     pub(super) to: LetterState,
@@ -171,17 +179,10 @@ impl Decision<'_> {
 
     /// What an external system was asked once is not asked again unless somebody says so.
     fn pass_over_repeats(&self, chosen: &mut Chosen) {
-        let all = std::mem::take(&mut chosen.open);
-        for letter in all {
-            let may_have_begun = Reason::ALL.iter().any(|r| r.word() == letter.reason && r.may_have_begun());
-            match self.external.get(&letter.key.consumer).filter(|_| may_have_begun) {
-                Some(system) => {
-                    let why = format!(
-                        "died of {} ({}); its handler may have asked `{system}` already and would ask again: \
-                         --repeat-external replays it all the same",
-                        letter.reason,
-                        output::short(&letter.error, 80)
-                    );
+        for letter in std::mem::take(&mut chosen.open) {
+            match would_repeat(&letter, &self.external) {
+                Some(why) => {
+                    let why = format!("{why}: --repeat-external replays it all the same");
                     chosen.refused.push((letter.key.id, why));
                 }
                 None => chosen.open.push(letter),

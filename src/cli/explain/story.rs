@@ -125,7 +125,7 @@ fn state(history: &History, now: DateTime<Utc>) -> (&'static str, String) {
         return ("waiting", "to run again: its replay is with the broker".into());
     }
     if let Some(letter) = letter(LetterState::Discarded) {
-        let by = history.audit.iter().rev().find(|audit| audit.action == "discard");
+        let by = history.audit.iter().rev().find(|audit| matches!(audit.action.as_str(), "discard" | "edit"));
         let by = by.map(|audit| format!(" by {}: {}", audit.actor, audit.reason)).unwrap_or_default();
         return ("dead", format!("discarded{by} ({})", letter.reason));
     }
