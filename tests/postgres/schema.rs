@@ -1,7 +1,7 @@
 //! Starting on a database: migrations, addresses, partitions made on the way.
 
 use super::*;
-use pitcrew::store::{Migrated, StoreError};
+use pitcrew::store::{AuditFilter, Migrated, Replays as _, StoreError};
 
 #[tokio::test]
 async fn eight_workers_may_migrate_at_once() {
@@ -10,7 +10,7 @@ async fn eight_workers_may_migrate_at_once() {
     let migrated = futures::future::join_all(stores.iter().map(|store| store.migrate())).await;
     let migrated: Vec<Migrated> = migrated.into_iter().map(|m| m.expect("migrates")).collect();
     assert_eq!(migrated.iter().filter(|m| m.from == 0).count(), 1, "one of them did it: {migrated:?}");
-    assert!(migrated.iter().all(|m| m.to == 2), "{migrated:?}");
+    assert!(migrated.iter().all(|m| m.to == 3), "{migrated:?}");
     futures::future::join_all(stores.iter().map(|store| store.close())).await;
     bed.end().await;
 }
@@ -63,8 +63,21 @@ async fn a_schema_of_the_release_before_is_brought_up_with_what_it_holds() {
     let Some(bed) = Bed::make().await else { return };
     let (worker, now) = (worker(), clock::now());
     bed.store.start_worker(&worker, now).await.expect("enters");
-    bed.run("alter table {s}.worker drop column hindered; update {s}.meta set version = 1").await;
-    assert_eq!(bed.store.migrate().await.expect("migrates"), Migrated { from: 1, to: 2 });
+    let before = "alter table {s}.audit drop column body_before, drop column body_after;
+        drop table {s}.dead_replay_letter; drop table {s}.dead_replay;
+        insert into {s}.audit (at, actor, action, target, reason) values (now(), 'ada', 'discard', 'order 7', 'cancelled');";
+    bed.run(&format!("{before} update {{s}}.meta set version = 2")).await;
+    assert_eq!(bed.store.migrate().await.expect("migrates"), Migrated { from: 2, to: 3 });
+    let trail = bed.store.audit_trail(&AuditFilter::default(), 9).await.expect("answers");
+    assert!(trail.len() == 1 && trail[0].actor == "ada" && trail[0].bodies.is_none(), "{trail:?}");
+    assert_eq!(bed.store.replays(9).await.expect("answers"), []);
+    // What the release before writes beside this one.
+    let by_it = "insert into {s}.audit (at, actor, action, target, reason) values (now(), 'bob', 'replay', 'order 8', 'mended')";
+    bed.run(by_it).await;
+    assert_eq!(bed.store.audit_trail(&AuditFilter::default(), 9).await.expect("answers").len(), 2);
+    bed.run(&format!("{before} alter table {{s}}.worker drop column hindered; update {{s}}.meta set version = 1"))
+        .await;
+    assert_eq!(bed.store.migrate().await.expect("migrates"), Migrated { from: 1, to: 3 });
     assert!(bed.store.beat(worker.id, &[], now).await.expect("beats"), "it is still among the living");
     bed.end().await;
 }

@@ -1,7 +1,7 @@
 //! The file: where it may be, who may use it, and which build.
 
 use super::*;
-use pitcrew::store::StoreError;
+use pitcrew::store::{AuditFilter, Replays as _, StoreError};
 use std::{fs, os::unix::fs::PermissionsExt};
 
 /// What an operator reads.
@@ -97,16 +97,38 @@ async fn many_may_create_and_migrate_one_file_at_once() {
     });
     let mut from = futures::future::join_all(starts).await;
     from.sort_unstable();
-    assert_eq!(from, [0, 2, 2, 2, 2, 2, 2, 2], "one of them made the tables");
+    assert_eq!(from, [0, 3, 3, 3, 3, 3, 3, 3], "one of them made the tables");
 }
 
 #[tokio::test]
 async fn a_database_of_the_release_before_is_brought_up_with_what_it_holds() {
     let on = Subject::new().await;
+    let before = [
+        "alter table audit drop column body_before",
+        "alter table audit drop column body_after",
+        "drop table dead_replay",
+        "drop table dead_replay_letter",
+        "insert into audit (actor, action, target, reason, at) values ('ada', 'discard', 'order 7', 'cancelled', 1)",
+    ];
+    for sql in before {
+        on.execute(sql).await;
+    }
+    on.execute("update meta set value = 2 where key = 'schema'").await;
+    let migrated = on.store.migrate().await.unwrap();
+    assert_eq!((migrated.from, migrated.to), (2, 3));
+    let trail = on.store.audit_trail(&AuditFilter::default(), 9).await.unwrap();
+    assert!(trail.len() == 1 && trail[0].actor == "ada" && trail[0].bodies.is_none(), "{trail:?}");
+    assert_eq!(on.store.replays(9).await.unwrap(), []);
+    // What the release before writes beside this one.
+    on.execute(before[4]).await;
+    assert_eq!(on.store.audit_trail(&AuditFilter::default(), 9).await.unwrap().len(), 2);
+    for sql in before {
+        on.execute(sql).await;
+    }
     on.execute("alter table worker drop column hindered").await;
     on.execute("update meta set value = 1 where key = 'schema'").await;
     let migrated = on.store.migrate().await.unwrap();
-    assert_eq!((migrated.from, migrated.to), (1, 2));
+    assert_eq!((migrated.from, migrated.to), (1, 3));
     assert!(on.store.hindered(chrono::DateTime::UNIX_EPOCH).await.unwrap().is_empty());
 }
 
