@@ -68,7 +68,7 @@ fn main() -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pitcrew::testing::TestWorker;
+    use pitcrew::testing::{TestWorker, crash_everywhere};
 
     fn by(buyer: &str) -> ReserveCar {
         ReserveCar { car: "prius".into(), buyer: buyer.into() }
@@ -82,5 +82,10 @@ mod tests {
         assert_eq!(ada.emitted::<CarReserved>(), [CarReserved { car: "prius".into(), buyer: "ada".into() }]);
         worker.deliver(&by("bob")).await.assert_dead("is taken");
         worker.deliver_envelope((*ada.envelope).clone()).await.assert_duplicate();
+    }
+
+    #[test]
+    fn a_crash_anywhere_reserves_it_once() {
+        crash_everywhere(handlers).deliver(&by("ada")).run().assert_survived();
     }
 }

@@ -69,10 +69,22 @@ impl Point {
 #[inline(always)]
 pub(crate) async fn at(_: Point) {}
 
-#[cfg(feature = "fault")]
-pub(crate) use armed::at;
+/// A run of a handler, as it is.
+#[cfg(not(feature = "fault"))]
+#[inline(always)]
+pub(crate) fn handling<F: Future>(_consumer: &str, _id: &str, running: F) -> F {
+    running
+}
+
 #[cfg(feature = "fault")]
 pub use armed::{Plan, arm, fired};
+#[cfg(feature = "fault")]
+pub(crate) use {
+    armed::{arm_and_tell, at, disarm, kill, stop_if_dead},
+    runs::{Run, current, handling},
+};
 
 #[cfg(feature = "fault")]
 mod armed;
+#[cfg(feature = "fault")]
+mod runs;

@@ -18,15 +18,28 @@ pub struct Plan {
     pub nth: u32,
 }
 
-#[derive(Debug)]
+/// Told of a death, on the dying thread.
+type Tell = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
 struct Armed {
-    plan: Plan,
+    plan: Option<Plan>,
     passed: u32,
     dead: bool,
+    tell: Option<Tell>,
+}
+
+impl Armed {
+    fn die(&mut self) {
+        self.dead = true;
+        if let Some(tell) = self.tell.take() {
+            tell();
+        }
+    }
 }
 
 /// Whether anybody was ever armed here: if not, a point costs one load, so that a bench measures the worker and not its points.
-static ARMED: AtomicBool = AtomicBool::new(false);
+pub(super) static ARMED: AtomicBool = AtomicBool::new(false);
 
 /// By worker: the name of its runtime's thread.
 static PLANS: Mutex<Option<HashMap<String, Armed>>> = Mutex::new(None);
@@ -39,8 +52,45 @@ fn with<T>(work: impl FnOnce(&mut HashMap<String, Armed>) -> T) -> T {
 /// The worker on the thread of this name dies by `plan`: the thread stops for good. Its runtime must be a single-threaded one, or
 /// its other threads would go on. A process is armed by its environment (`PITCREW_FAULT=after-commit:3`) and kills itself.
 pub fn arm(worker: &str, plan: Plan) {
-    with(|plans| plans.insert(worker.to_owned(), Armed { plan, passed: 0, dead: false }));
+    put(worker, Armed { plan: Some(plan), ..Armed::default() });
+}
+
+/// As [`arm`]; without a plan it dies by [`kill`]. Its death is told.
+pub(crate) fn arm_and_tell(worker: &str, plan: Option<Plan>, tell: impl FnOnce() + Send + 'static) {
+    put(worker, Armed { plan, tell: Some(Box::new(tell)), ..Armed::default() });
+}
+
+fn put(worker: &str, armed: Armed) {
+    with(|plans| plans.insert(worker.to_owned(), armed));
     ARMED.store(true, Relaxed);
+}
+
+/// The worker is dead: its thread stops at its next fault point or call of the memory store. Called on that thread, it never returns.
+pub(crate) fn kill(worker: &str) {
+    with(|plans| plans.get_mut(worker).map(Armed::die));
+    stop_if_dead();
+}
+
+/// It has ended by itself.
+pub(crate) fn disarm(worker: &str) {
+    with(|plans| plans.remove(worker));
+}
+
+/// Never returns on the thread of a worker that is dead.
+pub(crate) fn stop_if_dead() {
+    if ARMED.load(Relaxed) && with(|plans| mine(plans).is_some_and(|armed| armed.dead)) {
+        stop();
+    }
+}
+
+fn mine(plans: &mut HashMap<String, Armed>) -> Option<&mut Armed> {
+    plans.get_mut(std::thread::current().name()?)
+}
+
+fn stop() -> ! {
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Whether the worker has died at its point.
@@ -61,16 +111,17 @@ pub(crate) async fn at(point: Point) {
         return;
     }
     let dead = with(|plans| {
-        let thread = std::thread::current();
-        let Some(armed) = thread.name().and_then(|name| plans.get_mut(name)) else { return false };
-        armed.passed += u32::from(armed.plan.point == point);
-        armed.dead |= armed.plan.point == point && armed.passed >= armed.plan.nth;
+        let Some(armed) = mine(plans) else { return false };
+        if let Some(plan) = armed.plan.filter(|plan| plan.point == point) {
+            armed.passed += 1;
+            if armed.passed >= plan.nth {
+                armed.die();
+            }
+        }
         armed.dead
     });
     if dead {
-        loop {
-            std::thread::park();
-        }
+        stop();
     }
 }
 

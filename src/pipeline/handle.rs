@@ -1,7 +1,7 @@
 //! handle: one run of the author's code, with a deadline, behind a wall that a panic does not pass.
 
 use super::{Pipeline, Work};
-use crate::{Context, clock, context::Effects, handler, message::DecodeError, store::OpenTx};
+use crate::{Context, clock, context::Effects, fault, handler, message::DecodeError, store::OpenTx};
 use futures::FutureExt;
 use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
@@ -40,6 +40,7 @@ impl Pipeline {
         let end = match work.runner.registered.call.begin(&work.envelope, &mut cx) {
             Err(error) => End::Undecodable(error),
             Ok(running) => {
+                let running = fault::handling(work.consumer(), &work.envelope.id, running);
                 let running = tokio::time::timeout(work.runner.deadline, AssertUnwindSafe(running).catch_unwind());
                 let ended = tokio::select! {
                     biased;

@@ -90,6 +90,31 @@ impl MemoryStore {
         })
     }
 
+    /// All documents, by collection and ID.
+    #[cfg(feature = "fault")]
+    pub(crate) fn documents(&self) -> Vec<((String, String), StoredDocument)> {
+        self.read(|state| state.documents.iter().map(|(key, document)| (key.clone(), document.clone())).collect())
+    }
+
+    /// All rows of the author's own tables, by table and key.
+    #[cfg(feature = "fault")]
+    pub(crate) fn own_rows(&self) -> Vec<((&'static str, String), Value)> {
+        self.read(|state| {
+            let of_table = |(table, rows): (&&'static str, &std::collections::BTreeMap<_, _>)| {
+                let table = *table;
+                let row = |(key, row): (&String, &serde_json::Map<_, _>)| ((table, key.clone()), row.clone().into());
+                rows.iter().map(row).collect::<Vec<_>>()
+            };
+            state.tables.iter().flat_map(of_table).collect()
+        })
+    }
+
+    /// Every worker counts as lost: the next sweep takes what was theirs.
+    #[cfg(feature = "fault")]
+    pub(crate) fn bury_workers(&self) {
+        self.read(|state| state.workers.clear());
+    }
+
     /// All outbox rows, in sequence.
     pub fn outbox(&self) -> Vec<OutboxRow> {
         self.read(|state| state.outbox.values().map(|entry| entry.row.clone()).collect())
@@ -106,6 +131,8 @@ impl MemoryStore {
 
     /// One transaction, unless a test wants it to fail.
     fn run<T>(&self, work: impl FnOnce(&mut State) -> StoreResult<T>) -> StoreResult<T> {
+        #[cfg(feature = "fault")]
+        fault::stop_if_dead();
         let planned = {
             let mut script = self.script();
             if script.away { Some(Failure::Away) } else { script.failures.pop_front() }

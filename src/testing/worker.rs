@@ -3,7 +3,7 @@
 //! The real pipeline with its fence, retries, dead letters and group commit, on the memory store and a queue without a broker.
 //! With `#[tokio::test(start_paused = true)]` a retry that is due in an hour comes at once.
 
-mod broker;
+pub(super) mod broker;
 mod outcome;
 
 pub use outcome::Outcome;
@@ -104,13 +104,29 @@ impl TestWorker {
     }
 
     async fn start(store: Arc<MemoryStore>, handlers: Handlers, config: Config) -> anyhow::Result<Self> {
+        Self::between(store, Arc::default(), handlers, config).await
+    }
+
+    /// On a store and a broker that have been used before.
+    pub(super) async fn between(
+        store: Arc<MemoryStore>,
+        broker: Arc<Broker>,
+        handlers: Handlers,
+        config: Config,
+    ) -> anyhow::Result<Self> {
         let time = VirtualTime::start_or_go_on();
         store.record();
-        let broker = Arc::new(Broker::default());
         let client = Client::new(store.clone(), &*broker, &handlers, &config)?;
         let source = format!("/{}", config.service.as_str());
         let running = Worker::new(config, handlers).start(store.clone(), broker.clone()).await?;
         Ok(Self { running, store, broker, client, source, _time: time })
+    }
+
+    /// Delivers it, and returns when it is settled.
+    #[cfg(feature = "fault")]
+    pub(super) async fn hand_in(&self, envelope: Arc<Envelope>) {
+        let to = self.subscription(&envelope.ty);
+        let _ = self.broker.deliver(&to.name, Content::Parsed(envelope)).await;
     }
 
     /// Delivers a new message and waits until it is settled.
