@@ -225,7 +225,8 @@ fn another_result_after_a_crash_is_reported() {
     println!("{report}");
     assert_eq!(harms(&report), [Harm::Differs].into());
     let [finding] = report.findings() else { panic!("one finding") };
-    let said = "the message shop.Paid of shop.Pay (message 1) at /order is \"o-1 in run 2\" instead of \"o-1 in run 1\"";
+    let said =
+        "the message shop.Paid of shop.Pay (message 1) at /order is \"o-1 in run 2\" instead of \"o-1 in run 1\"";
     assert_eq!(finding.what, said);
 }
 

@@ -24,7 +24,7 @@ type Tell = Box<dyn FnOnce() + Send>;
 #[derive(Default)]
 struct Armed {
     plan: Option<Plan>,
-    passed: u32,
+    passed: HashMap<Point, u32>,
     dead: bool,
     tell: Option<Tell>,
 }
@@ -71,9 +71,9 @@ pub(crate) fn kill(worker: &str) {
     stop_if_dead();
 }
 
-/// It has ended by itself.
-pub(crate) fn disarm(worker: &str) {
-    with(|plans| plans.remove(worker));
+/// It has ended by itself: how often it passed each point.
+pub(crate) fn disarm(worker: &str) -> HashMap<Point, u32> {
+    with(|plans| plans.remove(worker)).map(|armed| armed.passed).unwrap_or_default()
 }
 
 /// Never returns on the thread of a worker that is dead.
@@ -112,11 +112,10 @@ pub(crate) async fn at(point: Point) {
     }
     let dead = with(|plans| {
         let Some(armed) = mine(plans) else { return false };
-        if let Some(plan) = armed.plan.filter(|plan| plan.point == point) {
-            armed.passed += 1;
-            if armed.passed >= plan.nth {
-                armed.die();
-            }
+        let passed = armed.passed.entry(point).or_default();
+        *passed += 1;
+        if armed.plan.is_some_and(|plan| plan.point == point && plan.nth <= *passed) {
+            armed.die();
         }
         armed.dead
     });

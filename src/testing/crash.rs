@@ -21,7 +21,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use external::{Call, Side};
 use life::{Cell, End};
 use report::Row;
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 use world::{Expected, World};
 
 /// Killed at so many passings of one point; messages that pass it more often are enough.
@@ -89,6 +89,8 @@ enum Kill {
     /// Nobody dies, and each message is delivered once more.
     SentTwice,
     At(Plan),
+    /// On what another worker has left, which died at this point.
+    Later(Point, Plan),
     /// At its how-manieth call outside, counted from 1.
     Around(u32, Side),
 }
@@ -99,6 +101,8 @@ struct Ran {
     fired: Option<String>,
     world: World,
     calls: Vec<Call>,
+    /// How often a worker that was not killed passed each point.
+    passed: HashMap<Point, u32>,
 }
 
 impl<B: Fn() -> Handlers> CrashTest<B> {
@@ -167,22 +171,32 @@ impl<B: Fn() -> Handlers> CrashTest<B> {
         let mut report = CrashReport::new(&expected, &sound.calls);
         self.judge(&mut report, &expected, "sent twice", Kill::SentTwice, began);
         for point in Point::ALL {
-            let fired = (1..=MOST).find(|nth| {
-                let kill = Kill::At(Plan { point, nth: *nth });
-                !self.judge(&mut report, &expected, point.name(), kill, began)
-            });
-            if fired == Some(1) {
+            let times = sound.passed.get(&point).copied().unwrap_or_default();
+            // There may be nothing to claim and nothing to sweep but what another dead worker has left.
+            let earlier = match point {
+                Point::AfterClaim => Some(Point::AfterHandle),
+                Point::AfterSweep => Some(Point::AfterCommit),
+                _ => None,
+            };
+            let mut strike = |nth| {
+                let plan = Plan { point, nth };
+                let kill = earlier.filter(|_| times == 0).map_or(Kill::At(plan), |earlier| Kill::Later(earlier, plan));
+                self.judge(&mut report, &expected, point.name(), kill, began)
+            };
+            let struck = match earlier {
+                Some(_) if times == 0 => (1..=MOST).take_while(|nth| strike(*nth)).count(),
+                _ => (1..=times.min(MOST)).filter(|nth| strike(*nth)).count(),
+            };
+            if struck == 0 {
                 report.never(point.name());
             }
         }
+        let calls = u32::try_from(sound.calls.len()).unwrap_or(MOST).min(MOST);
         for side in [Side::Before, Side::Behind, Side::Unanswered] {
             // Real deadlines are long.
-            if side == Side::Unanswered && self.real_time {
-                continue;
-            }
-            for nth in 1..=MOST {
-                if !self.judge(&mut report, &expected, "", Kill::Around(nth, side), began) {
-                    break;
+            if side != Side::Unanswered || !self.real_time {
+                for nth in 1..=calls {
+                    self.judge(&mut report, &expected, "", Kill::Around(nth, side), began);
                 }
             }
         }
@@ -191,7 +205,7 @@ impl<B: Fn() -> Handlers> CrashTest<B> {
 
     /// Whether it struck.
     fn judge(&self, report: &mut CrashReport, expected: &Expected, place: &str, kill: Kill, at: DateTime<Utc>) -> bool {
-        let Ran { fired, world, calls } = self.cell(kill, at);
+        let Ran { fired, world, calls, .. } = self.cell(kill, at);
         let Some(struck) = fired else { return false };
         let place = if place.is_empty() { struck } else { place.to_owned() };
         // An attempt that failed is another attempt: what is stored may say so.
@@ -219,30 +233,28 @@ impl<B: Fn() -> Handlers> CrashTest<B> {
             Kill::Around(nth, side) => Some((nth, side)),
             _ => None,
         });
-        let plan = match kill {
-            Kill::At(plan) => Some(plan),
-            _ => None,
-        };
-        // There is nothing to claim and nothing to sweep but what another dead worker has left.
-        let earlier = match plan.map(|plan| plan.point) {
-            Some(Point::AfterClaim) => Some(Point::AfterHandle),
-            Some(Point::AfterSweep) => Some(Point::AfterCommit),
-            _ => None,
+        let (earlier, plan) = match kill {
+            Kill::At(plan) => (None, Some(plan)),
+            Kill::Later(earlier, plan) => (Some(earlier), Some(plan)),
+            Kill::Nowhere | Kill::SentTwice | Kill::Around(..) => (None, None),
         };
         if let Some(point) = earlier {
             live(&self.messages, Some(Plan { point, nth: 1 }));
         }
-        let died = live(&self.messages, plan) == End::Died;
+        let (died, passed) = match live(&self.messages, plan) {
+            End::Died => (true, HashMap::new()),
+            End::Idle(passed) => (false, passed),
+        };
         if died {
             live(&self.messages, None);
         }
         let struck = match kill {
             Kill::Nowhere | Kill::SentTwice => Some(String::new()),
-            Kill::At(_) => died.then(String::new),
+            Kill::At(_) | Kill::Later(..) => died.then(String::new),
             Kill::Around(..) => self.external.struck(),
         };
         let calls = self.external.take_calls();
-        Ran { fired: struck, world: World::of(cell.store(), before, &self.messages), calls }
+        Ran { fired: struck, world: World::of(cell.store(), before, &self.messages), calls, passed }
     }
 }
 

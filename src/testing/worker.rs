@@ -122,6 +122,14 @@ impl TestWorker {
         Ok(Self { running, store, broker, client, source, _time: time })
     }
 
+    /// As [`idle`](Self::idle), but what leaves for nobody here may still be on its way: an end in order waits for that.
+    #[cfg(feature = "fault")]
+    pub(super) async fn at_rest(&self) {
+        use crate::store::Destination::Subscription;
+        let leaves = |row: &OutboxRow| row.due.is_none() && !matches!(row.destination, Subscription(_));
+        self.poll(|| (self.broker.unsettled() == 0 && self.store.outbox().iter().all(leaves)).then_some(())).await;
+    }
+
     /// Delivers it, and returns when it is settled.
     #[cfg(feature = "fault")]
     pub(super) async fn hand_in(&self, envelope: Arc<Envelope>) {

@@ -5,12 +5,13 @@ use crate::{
     Envelope, Handlers,
     clock::{self, VirtualTime},
     config::Config,
-    fault::{self, Plan},
+    fault::{self, Plan, Point},
     store::memory::MemoryStore,
     testing::worker::{TestWorker, broker::Broker},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use std::{
+    collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Mutex, PoisonError,
@@ -26,11 +27,11 @@ const LIMIT: Duration = Duration::from_mins(1);
 const TICK: Duration = Duration::from_secs(10);
 
 /// How the life of a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum End {
     Died,
-    /// There was nothing more to do.
-    Idle,
+    /// There was nothing more to do; so often each point was passed.
+    Idle(HashMap<Point, u32>),
 }
 
 /// What several lives share.
@@ -85,16 +86,13 @@ impl Cell {
         external.now_of(&name);
         let life = self.life(handlers, config.clone(), messages.to_vec());
         let thread = std::thread::Builder::new().name(name.clone()).spawn(move || {
-            let ended = catch_unwind(AssertUnwindSafe(life)).map(|()| End::Idle);
+            let ended = catch_unwind(AssertUnwindSafe(life)).map(|()| End::Idle(HashMap::new()));
             drop(tell.send(ended));
         });
         drop(thread.expect("the system has threads"));
         match told.recv_timeout(LIMIT) {
             Ok(Ok(End::Died)) => self.bury(),
-            Ok(Ok(End::Idle)) => {
-                fault::disarm(&name);
-                return End::Idle;
-            }
+            Ok(Ok(End::Idle(_))) => return End::Idle(fault::disarm(&name)),
             Ok(Err(panic)) => resume_unwind(panic),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => panic!(
                 "the worker still has something to do after {} s: a handler that waits for a server that does not answer, or a \
@@ -119,14 +117,14 @@ impl Cell {
                     Ok(worker) => worker,
                     Err(refusal) => panic!("the worker does not start: {refusal:#}"),
                 };
-                worker.idle().await; // what a dead one left
+                worker.at_rest().await; // what a dead one left
                 while let Some(message) = messages.get(pushed.fetch_add(1, SeqCst)) {
                     worker.hand_in(message.clone()).await;
-                    worker.idle().await;
+                    worker.at_rest().await;
                 }
                 for message in messages.into_iter().filter(|_| again) {
                     worker.hand_in(message).await;
-                    worker.idle().await;
+                    worker.at_rest().await;
                 }
                 worker.shutdown().await;
             });

@@ -55,7 +55,9 @@ impl Harm {
             Self::Unattributed => {
                 "Nobody knows for which message: tell External of a call from inside the handler, or while only one is at work."
             }
-            Self::Dead => "Give it what it needs: `.given(&message)` is handled before, `.config(…)` has the handler's settings.",
+            Self::Dead => {
+                "Give it what it needs: `.given(&message)` is handled before, `.config(…)` has the handler's settings."
+            }
         }
     }
 }

@@ -203,7 +203,8 @@ impl Expected {
             let owners = self.world.owners.get(label);
             owners.is_some_and(|names| names.iter().any(|name| world.is_in_doubt(name)))
         };
-        let effects = World { effects: world.effects.clone(), ..World::default() }.without_ids_of(&self.unsteady).effects;
+        let effects =
+            World { effects: world.effects.clone(), ..World::default() }.without_ids_of(&self.unsteady).effects;
         let mut kept = 0;
         for (label, expected) in &self.world.effects {
             let found = effects.get(label).map_or(&[][..], |found| found);
