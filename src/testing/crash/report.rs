@@ -89,10 +89,7 @@ impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let detail = if self.detail.is_empty() { String::new() } else { format!(" ({})", self.detail) };
         writeln!(f, "{}{detail}", self.what)?;
-        if !self.places.is_empty() {
-            writeln!(f, "  killed: {}", self.places.join(", "))?;
-        }
-        write!(f, "  {}", self.harm.lesson())
+        if self.places.is_empty() { Ok(()) } else { writeln!(f, "  killed: {}", self.places.join(", ")) }
     }
 }
 
@@ -230,8 +227,18 @@ impl fmt::Display for CrashReport {
             let line = format!("{:<wide$}  {fired:>5}  {effects:>7}  {in_doubt:>8}  {}", row.place, row.told());
             writeln!(f, "{}", line.trim_end())?;
         }
+        let mut told: Vec<Harm> = Vec::new();
         for finding in &self.findings {
-            writeln!(f, "\n{finding}")?;
+            if told.contains(&finding.harm) {
+                continue;
+            }
+            told.push(finding.harm);
+            writeln!(f)?;
+            self.findings
+                .iter()
+                .filter(|other| other.harm == finding.harm)
+                .try_for_each(|other| write!(f, "{other}"))?;
+            writeln!(f, "  {}", finding.harm.lesson())?;
         }
         Ok(())
     }

@@ -54,6 +54,15 @@ pub fn broker(variable: &str) -> Option<String> {
     url
 }
 
+/// The address of a Postgres. `None`, said so: there is none.
+pub fn postgres() -> Option<String> {
+    let url = std::env::var("PITCREW_POSTGRES_URL").ok();
+    if url.is_none() {
+        eprintln!("skipped: no Postgres (PITCREW_POSTGRES_URL)");
+    }
+    url
+}
+
 /// What all messages together came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -74,11 +83,12 @@ impl Shop {
 
     /// On `broker` with a Postgres, for many workers. `None`, said so: there is no Postgres.
     pub async fn on_postgres(binary: &'static str, broker: &str, settings: &str) -> Option<Self> {
-        let Ok(url) = std::env::var("PITCREW_POSTGRES_URL") else {
-            eprintln!("skipped: no Postgres (PITCREW_POSTGRES_URL)");
-            return None;
-        };
-        Some(Self::open(binary, broker, Some(url), settings).await)
+        Some(Self::open(binary, broker, Some(postgres()?), settings).await)
+    }
+
+    /// As [`on_postgres`](Self::on_postgres), on this one.
+    pub async fn on_this_postgres(binary: &'static str, broker: &str, postgres: &str, settings: &str) -> Self {
+        Self::open(binary, broker, Some(postgres.to_owned()), settings).await
     }
 
     async fn open(binary: &'static str, broker: &str, postgres: Option<String>, settings: &str) -> Self {

@@ -10,12 +10,16 @@ mod bare;
 mod cell;
 #[path = "matrix/checker.rs"]
 mod checker;
+#[path = "matrix/database.rs"]
+mod database;
 #[path = "matrix/doctored.rs"]
 mod doctored;
 #[path = "matrix/generator.rs"]
 mod generator;
 #[path = "matrix/network.rs"]
 mod network;
+#[path = "matrix/server.rs"]
+mod server;
 
 use cell::{Cell, Fault, On};
 use futures::StreamExt;

@@ -9,7 +9,7 @@ use crate::{
 use pitcrew::{Message, fault::Point, testing::poll_pause};
 use processes::{
     Work,
-    shop::{LIMIT, Process, Shop, broker},
+    shop::{LIMIT, Process, Shop, broker, postgres},
 };
 use std::{
     fmt,
@@ -117,33 +117,39 @@ pub(crate) struct Bench {
     pub(crate) shop: Shop,
     pub(crate) bare: Bare,
     pub(crate) generator: Generator,
-    store: On,
+    /// Its database, if that is no file.
+    postgres: Option<String>,
     pub(crate) url: String,
 }
 
 impl Bench {
     /// `None`, said so: something is missing.
     pub(crate) async fn on(worker: &'static str, variable: &str, store: On, seed: u64) -> Option<Self> {
+        match store {
+            On::Sqlite => Self::at(worker, variable, None, seed).await,
+            On::Postgres => Self::at(worker, variable, Some(postgres()?), seed).await,
+        }
+    }
+
+    /// On this Postgres, or on a file.
+    pub(crate) async fn at(worker: &'static str, variable: &str, postgres: Option<String>, seed: u64) -> Option<Self> {
         let url = broker(variable)?;
         // Small batches, so that there are many of them.
         let small = "concurrency = 16\n[worker]\nbatch = 8\n";
-        let shop = match store {
-            On::Postgres => Shop::on_postgres(worker, &url, small).await?,
-            On::Sqlite => Shop::on_sqlite(worker, &url, small).await,
+        let shop = match &postgres {
+            Some(postgres) => Shop::on_this_postgres(worker, &url, postgres, small).await,
+            None => Shop::on_sqlite(worker, &url, small).await,
         };
         shop.operator(&["topology", "apply"]);
         let bare = Bare::on(&url, &shop.prefix).await;
-        Some(Self { shop, bare, generator: Generator::new(seed), store, url })
+        Some(Self { shop, bare, generator: Generator::new(seed), postgres, url })
     }
 
     /// A connection of the checker's own.
     pub(crate) async fn database(&self) -> Database {
-        match self.store {
-            On::Sqlite => Database::sqlite(&self.shop.file()).await,
-            On::Postgres => {
-                let url = std::env::var("PITCREW_POSTGRES_URL").expect("it was there");
-                Database::postgres(&url, &self.shop.config.store.schema.to_string()).await
-            }
+        match &self.postgres {
+            None => Database::sqlite(&self.shop.file()).await,
+            Some(url) => Database::postgres(url, &self.shop.config.store.schema.to_string()).await,
         }
     }
 
@@ -151,6 +157,12 @@ impl Bench {
     pub(crate) async fn send(&mut self, count: u32) {
         let wave = self.generator.wave(count);
         self.put(wave).await;
+    }
+
+    /// As [`send`](Self::send), without the outbox: the database may be away.
+    pub(crate) async fn send_bare(&mut self, count: u32) {
+        let wave = self.generator.wave(count);
+        self.bare.publish(&wave).await;
     }
 
     pub(crate) async fn put(&self, sendings: Vec<Sending>) {
