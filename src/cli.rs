@@ -12,6 +12,7 @@ mod progress;
 mod push;
 mod replay;
 mod run;
+mod schema;
 mod send;
 mod setup;
 mod topology;
@@ -127,9 +128,9 @@ enum Command {
     Health(health::Health),
     /// Bring the database's schema up to this build
     Migrate(setup::Migrate),
-    /// Print the contract of these handlers
+    /// Print the contract of these handlers, and say what breaks it
     #[command(subcommand)]
-    Schema(setup::Schema),
+    Schema(schema::Schema),
 }
 
 impl App {
@@ -204,7 +205,7 @@ impl App {
             #[cfg(feature = "http")]
             Command::Health(health) => health.run(&globals),
             Command::Migrate(migrate) => block_on(migrate.run(&globals)),
-            Command::Schema(schema) => schema.run(&handlers),
+            Command::Schema(schema) => schema.run(&globals, &handlers),
         }
     }
 }

@@ -5,7 +5,7 @@ mod registry;
 
 pub(crate) use error::Verdict;
 pub use error::{HandlerError, OrElse, Result};
-pub(crate) use registry::{Check, Contract, External, Registered, Registry};
+pub(crate) use registry::{Check, Contract, External, Registered, Registry, TypeInfo};
 pub use registry::{Handlers, Setup};
 
 use crate::{BoxFuture, Context, Envelope, Message, message};

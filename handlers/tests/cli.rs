@@ -35,6 +35,8 @@ const COMMANDS: [&[&str]; 24] = [
     &["health"],
     &["migrate"],
     &["schema"],
+    &["schema", "export"],
+    &["schema", "check"],
     &["demo"],
     &["simulate-provider"],
 ];

@@ -1,4 +1,4 @@
-//! `config`, `migrate`, `schema`: what can be known and prepared without working.
+//! `config`, `migrate`: what can be known and prepared without working.
 
 use super::{Globals, output};
 use crate::{
@@ -8,8 +8,7 @@ use crate::{
     worker::{self, open_store},
 };
 use anyhow::Context as _;
-use serde_json::{Map, json};
-use std::path::PathBuf;
+use serde_json::json;
 
 #[derive(clap::Subcommand)]
 #[command(after_help = "\
@@ -31,20 +30,6 @@ Examples:
   {bin} migrate
   {bin} migrate --store postgres://app@db/cars")]
 pub(super) struct Migrate {}
-
-#[derive(clap::Subcommand)]
-#[command(after_help = "\
-Examples:
-  {bin} schema export | jq '.[\"{type}\"]'
-  {bin} schema export --dir contract")]
-pub(super) enum Schema {
-    /// JSON Schemas of all messages, handled and sent
-    Export {
-        /// One file a type into this directory, in place of one document to standard output
-        #[arg(long)]
-        dir: Option<PathBuf>,
-    },
-}
 
 impl ConfigCommand {
     pub(super) fn run(self, globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
@@ -113,26 +98,6 @@ impl Migrate {
         } else {
             format!("{url} went from schema version {} to {}", migrated.from, migrated.to)
         });
-        Ok(true)
-    }
-}
-
-impl Schema {
-    pub(super) fn run(self, handlers: &Handlers) -> anyhow::Result<bool> {
-        let Self::Export { dir } = self;
-        let schemas = handlers.schemas();
-        let Some(dir) = dir else {
-            let all: Map<_, _> = schemas.into_iter().map(|(ty, schema)| (ty.to_owned(), schema.to_value())).collect();
-            output::line(serde_json::to_string_pretty(&all)?);
-            return Ok(true);
-        };
-        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        for (ty, schema) in schemas {
-            let file = dir.join(format!("{ty}.json"));
-            let text = serde_json::to_string_pretty(&schema.to_value())?;
-            std::fs::write(&file, text + "\n").with_context(|| format!("writing {}", file.display()))?;
-            output::line(file.display().to_string());
-        }
         Ok(true)
     }
 }
