@@ -4,6 +4,7 @@
 //! `config/pitcrew.toml` is the reference: every key with its default.
 
 mod address;
+mod audit;
 mod check;
 mod environment;
 mod explain;
@@ -28,6 +29,7 @@ use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
 
 pub use address::{AddressError, BrokerUrl, StoreUrl};
+pub use audit::AuditConfig;
 pub use check::{Gravity, Problem};
 pub use explain::{ConfigError, Finding, Place};
 pub use http::{HttpConfig, Role, TokenConfig};
@@ -56,6 +58,8 @@ pub struct Config {
     pub replyto_allowed: Vec<Name>,
     /// The database.
     pub store: StoreConfig,
+    /// Where the audit trail goes in the end.
+    pub audit: AuditConfig,
     /// The budgets of one process.
     pub worker: WorkerConfig,
     /// The HTTP door.
@@ -77,6 +81,7 @@ impl Default for Config {
             guarantees: Guarantees::Strict,
             replyto_allowed: Vec::new(),
             store: StoreConfig::default(),
+            audit: AuditConfig::default(),
             worker: WorkerConfig::default(),
             http: HttpConfig::default(),
             telemetry: TelemetryConfig::default(),

@@ -7,11 +7,13 @@ pub mod memory;
 pub mod postgres;
 mod records;
 mod replays;
+mod sink;
 pub mod sqlite;
 
 pub use crate::context::{DocumentWrite, Effects, Expect, RowSpec, RowWrite};
 pub use records::*;
 pub use replays::Replays;
+pub use sink::Sink;
 
 use crate::Envelope;
 use async_trait::async_trait;
@@ -200,6 +202,10 @@ pub trait Store: Replays + Send + Sync + 'static {
     /// What was written down under this action, newest first.
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>>;
 
+    /// A page of what became of messages: first those without a time in their ID, then the others by that time. `after` is the last
+    /// of the page before; fewer than `limit` are the last page. What commits meanwhile may be in it or not.
+    async fn handled(&self, span: &Span, after: Option<&Handled>, limit: usize) -> StoreResult<Vec<Handled>>;
+
     /// Everything known of messages with this ID, whatever their source.
     async fn history(&self, id: &str) -> StoreResult<History>;
 
@@ -215,7 +221,8 @@ pub trait Store: Replays + Send + Sync + 'static {
 
     // ---- housekeeping
 
-    /// Makes partitions ahead, drops those that retention has passed, trims what is not partitioned, in small steps.
+    /// Makes partitions ahead, drops those that retention has passed, trims what is not partitioned, in small steps. With a sink
+    /// inbox rows and what operators did leave only once it has them: a file that may come again after a crash has the same name.
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained>;
 
     /// Ends connections.

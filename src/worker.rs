@@ -26,13 +26,13 @@ use crate::{
     config::Config,
     pipeline::{Claims, Gate, Shared},
     relay::{Relay, Settings},
-    store::{Retention, Store, WorkerRecord},
+    store::{Store, WorkerRecord},
     telemetry::metrics::Readers,
     transport::{Subscription, Transport},
 };
 use anyhow::{Context as _, bail};
 use losses::Losses;
-use parts::{beats, first_seen, metrics, narrow, pipeline, place};
+use parts::{beats, first_seen, metrics, narrow, pipeline, place, retention};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -149,8 +149,8 @@ impl Worker {
         let (now, id) = (clock::now(), clock::uuid_v7());
         let record = WorkerRecord { id, service: config.service.as_str().into(), place: place(), build: BUILD.into() };
         store.start_worker(&record, now).await.context("entering the table of workers")?;
-        let retention = Retention { inbox: config.store.retention.inbox, letters: config.store.retention.dead_letters };
-        store.maintain(&retention, now).await.context("making room for today's messages")?;
+        let retention = retention(&config);
+        store.maintain(&retention.at_start(), now).await.context("making room for today's messages")?;
         upkeep::redrive(&*store, &registry, id, now).await.context("re-driving what waited for this build")?;
         let first_seen = first_seen(&*store, &registry, now).await?;
 
@@ -209,7 +209,15 @@ impl Worker {
         let upkeep = TaskTracker::new();
         let losses = Arc::new(Losses::new(store.clone(), transport.clone(), id));
         let told = doors.clone();
-        upkeep.spawn(upkeep::run(store.clone(), record, retention, losses.clone(), told, relay_stop.clone()));
+        upkeep.spawn(upkeep::run(
+            store.clone(),
+            record,
+            retention,
+            metrics.clone(),
+            losses.clone(),
+            told,
+            relay_stop.clone(),
+        ));
         let doors: Vec<_> = doors.into_iter().map(|(_, subscription, gate)| (subscription, gate)).collect();
         let view = Arc::new(View {
             store: store.clone(),

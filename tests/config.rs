@@ -708,6 +708,7 @@ fn the_reference_file_names_every_key_with_its_default() {
     expected.handlers.insert(handler.into(), example);
     let broker = expected.transport.get_mut("default").unwrap();
     // What has no default that could be written.
+    expected.audit.sink = Some("/var/lib/pitcrew/audit".into());
     expected.http.tls_cert = Some("/etc/ssl/door.pem".into());
     expected.http.tls_key = Some("/etc/ssl/door.key".into());
     let sha256 = Hidden::new("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08");
@@ -891,10 +892,11 @@ mod generated {
                 .prop_map(|url| StoreUrl::Postgres(Secret::new(url))),
         ];
         let schema = "[a-z_][a-z0-9_]{0,62}".prop_filter("of Postgres", |schema| !schema.starts_with("pg_"));
-        (url, schema, a_duration(), a_duration()).prop_map(|(url, schema, inbox, dead_letters)| StoreConfig {
+        let retention = (a_duration(), a_duration(), a_duration());
+        (url, schema, retention).prop_map(|(url, schema, (inbox, dead_letters, audit))| StoreConfig {
             url,
             schema,
-            retention: Retention { inbox, dead_letters },
+            retention: Retention { inbox, dead_letters, audit },
         })
     }
 
@@ -941,25 +943,30 @@ mod generated {
             btree_map(a_name(), channel(), 0..3),
             btree_map("[a-zA-Z.]{1,20}", handler(), 0..3),
         );
-        (head, store(), worker(), telemetry(), named).prop_map(|(head, store, worker, telemetry, named)| {
-            let (service, guarantees, replyto_allowed) = head;
-            let (mut transport, channel, handlers) = named;
-            // The defaults always bring this one.
-            transport.entry(name("default")).or_default();
-            let http = pitcrew::config::HttpConfig::default();
-            Config {
-                service,
-                guarantees,
-                replyto_allowed,
-                store,
-                worker,
-                http,
-                telemetry,
-                transport,
-                channel,
-                handlers,
-            }
-        })
+        let audit = proptest::option::of("[a-z/]{1,12}".prop_map(Into::into));
+        let audit = audit.prop_map(|sink| pitcrew::config::AuditConfig { sink });
+        (head, store(), (audit, worker()), telemetry(), named).prop_map(
+            |(head, store, (audit, worker), telemetry, named)| {
+                let (service, guarantees, replyto_allowed) = head;
+                let (mut transport, channel, handlers) = named;
+                // The defaults always bring this one.
+                transport.entry(name("default")).or_default();
+                let http = pitcrew::config::HttpConfig::default();
+                Config {
+                    service,
+                    guarantees,
+                    replyto_allowed,
+                    store,
+                    audit,
+                    worker,
+                    http,
+                    telemetry,
+                    transport,
+                    channel,
+                    handlers,
+                }
+            },
+        )
     }
 
     /// The configuration as it looks when its passwords are `***`.

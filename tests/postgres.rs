@@ -4,6 +4,8 @@
 
 #[path = "postgres/commit.rs"]
 mod commit;
+#[path = "postgres/export.rs"]
+mod export;
 #[path = "postgres/operations.rs"]
 mod operations;
 #[path = "postgres/schema.rs"]

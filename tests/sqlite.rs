@@ -207,7 +207,7 @@ async fn a_trim_larger_than_one_step_takes_everything_that_is_old() {
     }
     let young = sale();
     on.commit(std::slice::from_ref(&young)).await.unwrap();
-    let keep = |days: u32| Retention { inbox: days * day, letters: 90 * day };
+    let keep = |days: u32| Retention { inbox: days * day, letters: 90 * day, audit: 400 * day, sink: None };
     let within = on.store.maintain(&keep(19), now).await.unwrap();
     assert_eq!(within.trimmed, 0, "a row is kept two days longer than messages are admitted");
     assert_eq!(on.store.maintain(&keep(14), now).await.unwrap().trimmed, 5_000);

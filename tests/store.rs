@@ -296,6 +296,12 @@ suite! {
     housekeeping_drops_what_is_older_than_retention
     housekeeping_keeps_what_waits_for_somebody
     housekeeping_again_changes_nothing
+    what_was_handled_is_paged_whole_and_once
+    what_was_handled_is_found_by_when_it_was_sent
+    what_was_handled_is_told_with_its_reason
+    what_retention_drops_is_in_the_sink_first
+    what_the_sink_does_not_take_is_kept_until_it_does
+    what_operators_did_has_its_own_retention
     overlapping_batches_store_each_message_once
     two_sweepers_share_the_rows
     guarded_counters_lose_no_update

@@ -66,7 +66,8 @@ impl Database {
         let bed = self.open(&schema).await?;
         let store = &bed.store;
         store.migrate().await?;
-        let retention = Retention { inbox: Duration::from_hours(14 * 24), letters: Duration::from_hours(90 * 24) };
+        let days = |days: u64| Duration::from_hours(days * 24);
+        let retention = Retention { inbox: days(14), letters: days(90), audit: days(400), sink: None };
         store.maintain(&retention, clock::now()).await?;
         sqlx::raw_sql(AssertSqlSafe(format!("truncate {OWN_SCHEMA}.sheet"))).execute(&self.admin).await?;
         Ok(bed)

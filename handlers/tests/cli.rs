@@ -12,7 +12,7 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 24] = [
+const COMMANDS: [&[&str]; 25] = [
     &[],
     &["run"],
     &["send"],
@@ -27,6 +27,7 @@ const COMMANDS: [&[&str]; 24] = [
     &["dead", "discard"],
     &["audit"],
     &["audit", "list"],
+    &["audit", "export"],
     &["replay"],
     &["config"],
     &["config", "check"],
@@ -251,6 +252,54 @@ fn every_action_of_an_operator_is_in_the_audit() {
     let told = session.run(&["audit", "list", "--json"]).out;
     assert_eq!(told.lines().count(), 1, "{told}");
     assert!(told.contains("release 7") && told.contains("schema version 0 to 3"), "{told}");
+}
+
+/// Both formats tell the same, in whole files, and a cell is a cell whatever senders write into it.
+#[test]
+fn what_became_of_every_message_can_be_exported() {
+    let (mut session, ids) = prepared();
+    let strange = "=1+1, \"quoted\"\nand \u{1b}[31mŠkoda";
+    session.sqlite(&format!("update inbox set actor = '{strange}' where id = '{}'", ids.done));
+    let lines: Vec<Value> = session
+        .run(&["audit", "export", "--since", "1h"])
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let fate = |id: &str| lines.iter().find(|line| line["id"] == *id).map(|line| line["fate"].as_str().unwrap());
+    assert_eq!([&ids.done, &ids.dead, &ids.retrying].map(|id| fate(id)), [Some("done"), Some("dead"), Some("retry")]);
+    assert_eq!(fate(&ids.waiting), None, "it was not handled yet");
+    let reason = |id: &str| lines.iter().find(|line| line["id"] == *id).unwrap()["reason"].clone();
+    assert_eq!((reason(&ids.dead), reason(&ids.done)), ("permanent".into(), Value::Null));
+
+    let told = session.run(&["audit", "export", "--since", "1h", "--format", "csv", "--out", "all.csv"]);
+    assert_eq!((told.code, told.out), (0, format!("{} lines in all.csv\n", lines.len())));
+    let mut csv = csv::Reader::from_path(session.directory.path().join("all.csv")).unwrap();
+    let names = csv.headers().unwrap().clone();
+    let rows: Vec<csv::StringRecord> = csv.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), lines.len());
+    for (row, line) in rows.iter().zip(&lines) {
+        let fields = line.as_object().unwrap();
+        assert_eq!(names.iter().collect::<Vec<_>>().len(), fields.len());
+        for (name, cell) in names.iter().zip(row) {
+            match &fields[name] {
+                Value::Null => assert_eq!(cell, "", "{name}"),
+                Value::String(text) => assert_eq!(cell, text, "{name}"),
+                Value::Number(number) => assert_eq!(cell.parse::<f64>().unwrap(), number.as_f64().unwrap(), "{name}"),
+                other => panic!("{name}: {other}"),
+            }
+        }
+    }
+    assert!(rows.iter().any(|row| row.iter().any(|cell| cell == strange)));
+    let left: Vec<_> = std::fs::read_dir(session.directory.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+
+    // Nothing of that time; no place to write to; a terminal, which would obey what senders wrote.
+    let none = session.run(&["audit", "export", "--since", "2h", "--until", "1h"]);
+    assert_eq!((none.code, none.out.as_str()), (0, ""));
+    assert_eq!(session.run(&["audit", "export", "--since", "1h", "--out", "no/where.csv"]).code, 1);
+    assert_eq!(session.run(&["audit", "export"]).code, 2);
+    assert_eq!(session.on_terminal(&["audit", "export", "--since", "1h", "--format", "csv"], "").code, 2);
 }
 
 #[test]

@@ -258,3 +258,31 @@ async fn a_replay_brings_back_what_was_lost_and_doubles_nothing() {
     shop.until(|_, state| state.notified >= notified + LOST).await;
     shop.finish(vec![worker]).await;
 }
+
+/// Both act on the broker, and the database is told.
+#[tokio::test]
+async fn what_an_operator_does_at_the_broker_is_in_the_audit() {
+    let Some(mut shop) = Shop::open().await else { return };
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_car-worker"));
+        command.args(arguments).arg("--config").arg(shop.directory.path().join("pitcrew.toml"));
+        let output = command.current_dir(shop.directory.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    run(&["topology", "apply", "--as", "ada"]);
+    run(&["replay", "--channel", &shop.commands(), "--from", "1h", "--as", "grace"]);
+    // Who only looks does nothing.
+    run(&["topology", "plan", "--as", "nobody"]);
+    run(&["replay", "--channel", &shop.commands(), "--from", "1h", "--dry-run", "--as", "nobody"]);
+    let told = run(&["audit", "list", "--json"]);
+    let told: Vec<Value> = told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [replay, apply] = &told[..] else { panic!("two, the newest first: {told:?}") };
+    let words = |audit: &Value| ["actor", "action", "target"].map(|key| audit[key].as_str().unwrap().to_owned());
+    let broker = shop.config.transport.values().next().unwrap().url.to_string();
+    assert_eq!(words(apply), ["ada", "declare", &broker]);
+    assert_eq!(apply["reason"], "topology apply");
+    assert_eq!(words(replay), ["grace", "reread", &shop.commands()]);
+    assert!(replay["reason"].as_str().unwrap().contains("--from 2"), "with its time spelt out: {replay}");
+    shop.finish(Vec::new()).await;
+}

@@ -1,4 +1,6 @@
-//! `audit`: what operators did, and how the other commands write it down.
+//! `audit`: what operators did, and how the other commands write it down; what became of every message.
+
+mod export;
 
 use super::{Globals, output};
 use crate::{
@@ -16,10 +18,13 @@ use tracing::warn;
 #[command(after_help = "\
 Examples:
   {bin} audit list
-  {bin} audit list --since 24h --who ada --json")]
+  {bin} audit list --since 24h --who ada --json
+  {bin} audit export --since 24h --format csv --out commands.csv")]
 pub(super) enum AuditCommand {
     /// Who did what, when and why, newest first
     List(List),
+    /// What became of every command and event
+    Export(export::Export),
 }
 
 /// Who did what, when and why, newest first: dead replay, edit and discard, replay of a log, topology apply, migrate; and what
@@ -27,8 +32,9 @@ pub(super) enum AuditCommand {
 #[derive(clap::Args)]
 #[command(after_help = "\
 TIME is RFC 3339, or a duration: so long ago. WHO is the name given by --as,
-else the user of the system. Nothing of the audit is ever deleted. With --json
-an edit has the payload `before` and `after` it.
+else the user of the system. It is kept for [store.retention] audit (400d), then
+it goes to [audit] sink, if that is set. With --json an edit has the payload
+`before` and `after` it.
 
 Examples:
   {bin} audit list --since 24h
@@ -47,19 +53,24 @@ pub(super) struct List {
 
 impl AuditCommand {
     pub(super) async fn run(self, globals: &Globals) -> anyhow::Result<bool> {
-        let Self::List(list) = self;
-        let opened = globals.store().await?;
-        let filter = AuditFilter { since: list.since, actor: list.who.clone() };
-        // One more than is shown tells whether there are more.
-        let found = opened.store.audit_trail(&filter, list.limit.saturating_add(1)).await;
-        opened.store.close().await;
-        let found = found?;
-        list.tell(&found, globals.json)?;
-        Ok(true)
+        match self {
+            Self::List(list) => list.run(globals).await,
+            Self::Export(export) => export.run(globals).await,
+        }
     }
 }
 
 impl List {
+    async fn run(self, globals: &Globals) -> anyhow::Result<bool> {
+        let opened = globals.store().await?;
+        let filter = AuditFilter { since: self.since, actor: self.who.clone() };
+        // One more than is shown tells whether there are more.
+        let found = opened.store.audit_trail(&filter, self.limit.saturating_add(1)).await;
+        opened.store.close().await;
+        self.tell(&found?, globals.json)?;
+        Ok(true)
+    }
+
     fn tell(&self, found: &[Audit], as_json: bool) -> anyhow::Result<()> {
         let shown = &found[..found.len().min(self.limit)];
         if as_json {

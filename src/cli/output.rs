@@ -28,6 +28,20 @@ pub(super) fn line(text: impl AsRef<str>) {
     }
 }
 
+/// Prints what is no line for people, with the same end.
+pub(super) fn bytes(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => written,
+    }
+}
+
+/// Whether what is printed is shown to a person.
+pub(super) fn is_shown() -> bool {
+    std::io::stdout().is_terminal()
+}
+
 /// Whether a person can be asked.
 pub(super) fn is_terminal() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()

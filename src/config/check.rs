@@ -63,6 +63,7 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     for (name, transport) in &config.transport {
         found.0.extend(transport.check(name.as_str()));
     }
+    found.0.extend(super::audit::problems(&config.audit));
     found.0.extend(super::http::problems(&config.http));
     found.0.extend(super::telemetry::problems(&config.telemetry));
     channels(config, &mut found);

@@ -147,11 +147,14 @@ pub struct Retention {
     /// For so long a dead letter can be looked at and replayed.
     #[serde(with = "units::duration")]
     pub dead_letters: Duration,
+    /// For so long `audit list` shows what operators did.
+    #[serde(with = "units::duration")]
+    pub audit: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { inbox: 14 * DAY, dead_letters: 90 * DAY }
+        Retention { inbox: 14 * DAY, dead_letters: 90 * DAY, audit: 400 * DAY }
     }
 }
 

@@ -339,6 +339,10 @@ impl Store for MemoryStore {
         self.run(|state| Ok(state.recorded(action, limit)))
     }
 
+    async fn handled(&self, span: &Span, after: Option<&Handled>, limit: usize) -> StoreResult<Vec<Handled>> {
+        self.run(|state| Ok(state.handled(span, after, limit)))
+    }
+
     async fn history(&self, id: &str) -> StoreResult<History> {
         self.run(|state| Ok(state.history(id)))
     }
@@ -356,7 +360,21 @@ impl Store for MemoryStore {
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {
-        self.run(|state| Ok(state.maintain(retention, now)))
+        let (mut exported, mut kept) = (Vec::new(), Vec::new());
+        if let Some(sink) = &retention.sink {
+            // Nothing old enough can come between here and there.
+            let (rows, done) = self.run(|state| Ok(state.expired(retention, now)))?;
+            for written in [sink.write("inbox", &rows).await, sink.write("operators", &done).await] {
+                match written {
+                    Ok(name) => exported.extend(name),
+                    Err(error) => kept.push(error.to_string()),
+                }
+            }
+            if !kept.is_empty() {
+                return Ok(Maintained { exported, kept, ..Maintained::default() });
+            }
+        }
+        self.run(|state| Ok(Maintained { exported, ..state.maintain(retention, now) }))
     }
 
     /// There is no connection to end: a test that restarts its worker finds everything where it was.

@@ -9,7 +9,9 @@ mod commit;
 mod days;
 mod documents;
 mod errors;
+mod export;
 mod gauges;
+mod handled;
 mod housekeeping;
 mod inbox;
 mod letters;
@@ -331,6 +333,10 @@ impl Store for PostgresStore {
 
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
         Ok(self.written_down(action, limit).await?)
+    }
+
+    async fn handled(&self, span: &Span, after: Option<&Handled>, limit: usize) -> StoreResult<Vec<Handled>> {
+        Ok(self.page(span, after, limit).await?)
     }
 
     async fn history(&self, id: &str) -> StoreResult<History> {

@@ -2,12 +2,16 @@
 
 mod fate;
 mod gauges;
+mod handled;
+mod housekeeping;
 mod letter;
 mod outbox;
 mod replay;
 
 pub use fate::*;
 pub use gauges::*;
+pub use handled::*;
+pub use housekeeping::*;
 pub use letter::*;
 pub use outbox::*;
 pub use replay::*;
@@ -362,35 +366,4 @@ pub struct Counts {
     pub quarantined: u64,
     /// Outbox rows in all.
     pub outbox: u64,
-}
-
-/// How long things are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Inbox rows, by key time.
-    pub inbox: Duration,
-    /// Letters that are replayed or discarded, and attempts.
-    pub letters: Duration,
-}
-
-/// What a migration did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Migrated {
-    /// Before.
-    pub from: u32,
-    /// Now.
-    pub to: u32,
-}
-
-/// What housekeeping did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Maintained {
-    /// Partitions made.
-    pub made: Vec<String>,
-    /// Partitions dropped.
-    pub dropped: Vec<String>,
-    /// Rows trimmed elsewhere.
-    pub trimmed: u64,
-    /// The inbox is ready until this time; `None` where there are no partitions.
-    pub ready_until: Option<DateTime<Utc>>,
 }

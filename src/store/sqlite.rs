@@ -11,6 +11,7 @@ mod connect;
 mod decode;
 mod errors;
 mod gauges;
+mod handled;
 mod housekeeping;
 mod judge;
 mod lock;
@@ -238,6 +239,10 @@ impl Store for SqliteStore {
 
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
         self.answer(operators::recorded(&self.readers, action, limit).await)
+    }
+
+    async fn handled(&self, span: &Span, after: Option<&Handled>, limit: usize) -> StoreResult<Vec<Handled>> {
+        self.answer(handled::page(&self.readers, span, after, limit).await)
     }
 
     async fn history(&self, id: &str) -> StoreResult<History> {

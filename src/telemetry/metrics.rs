@@ -74,6 +74,8 @@ struct Shared {
     splits: AtomicU64,
     /// Gathering the gauges of the store, and those of the broker, failed so often.
     failures: [AtomicU64; 2],
+    /// So many things stay in the store because the sink did not take them.
+    unexported: AtomicU64,
     /// Gauges of this process, read when somebody asks.
     watches: RwLock<Vec<Watch>>,
     /// Gauges of what is outside, as they were when they were last gathered.
@@ -247,6 +249,11 @@ impl Metrics {
         self.shared.failures[from as usize].fetch_add(1, Relaxed);
     }
 
+    /// What the last housekeeping could not export, and kept.
+    pub(crate) fn unexported(&self, count: usize) {
+        self.shared.unexported.store(count as u64, Relaxed);
+    }
+
     /// The label that a message of this channel and type counts under.
     pub(crate) fn label(&self, channel: &str, ty: &str) -> (Arc<str>, Arc<str>) {
         self.shared.tallies.label(channel, ty)
@@ -325,6 +332,11 @@ fn instruments(meter: &Meter, shared: &Arc<Shared>, of: Identity<'_>) {
             .build();
     }
     let labels = [KeyValue::new("service", of.service.to_owned()), KeyValue::new("version", of.version)];
+    let unexported = meter.u64_observable_gauge("pitcrew.audit.unexported");
+    let unexported =
+        unexported.with_description("Partitions and tables that are kept, because the sink did not take them.");
+    let shared = shared.clone();
+    unexported.with_callback(move |to| to.observe(shared.unexported.load(Relaxed), &[])).build();
     let info = meter.u64_observable_gauge("pitcrew.build.info").with_description("This build: always 1.");
     info.with_callback(move |to| to.observe(1, &labels)).build();
 }

@@ -3,11 +3,11 @@
 use super::{BUILD, Read};
 use crate::{
     Handlers, clock,
-    config::{ChannelName, Config, Dedup, Ordering, TooOld},
+    config::{self, ChannelName, Config, Dedup, Ordering, TooOld},
     handler::Registry,
     lanes::Lanes,
     pipeline::{Gate, InFlight, Pipeline, Policy, Runner, Shared},
-    store::Store,
+    store::{Retention, Sink, Store},
     telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers, Sends},
     topology::{Planned, Topology},
     transport::{Channel, Room, Subscription, Transport},
@@ -21,6 +21,12 @@ use std::{
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
+
+/// How long the store keeps what, and where it goes then.
+pub(super) fn retention(config: &Config) -> Retention {
+    let config::Retention { inbox, dead_letters, audit } = config.store.retention;
+    Retention { inbox, letters: dead_letters, audit, sink: config.audit.sink.as_ref().map(Sink::new) }
+}
 
 /// All labels are known here: what the worker listens to, and where it sends.
 pub(super) fn metrics(

@@ -6,13 +6,16 @@ use crate::{
     dead_letter::{self, Rerun},
     handler::Registry,
     pipeline::Gate,
-    store::{Audit, DeadFilter, Hindered, LeftAlone, LetterState, Retention, Store, StoreResult, WorkerRecord},
+    store::{
+        Audit, DeadFilter, Hindered, LeftAlone, LetterState, Maintained, Retention, Store, StoreResult, WorkerRecord,
+    },
+    telemetry::metrics::Metrics,
 };
 use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 /// The doors of all handlers, by type and subscription.
@@ -27,6 +30,7 @@ pub(super) async fn run(
     store: Arc<dyn Store>,
     record: WorkerRecord,
     retention: Retention,
+    metrics: Arc<Metrics>,
     losses: Arc<Losses>,
     doors: Doors,
     stop: CancellationToken,
@@ -34,7 +38,7 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         () = stop.cancelled() => {}
-        () = async { tokio::join!(live(&*store, &record, &losses, &doors), keep_house(&*store, &retention)); } => {}
+        () = async { tokio::join!(live(&*store, &record, &losses, &doors), keep_house(&*store, &retention, &metrics)); } => {}
     }
 }
 
@@ -78,11 +82,21 @@ async fn live(store: &dyn Store, record: &WorkerRecord, losses: &Losses, doors: 
     }
 }
 
-async fn keep_house(store: &dyn Store, retention: &Retention) {
+async fn keep_house(store: &dyn Store, retention: &Retention, metrics: &Metrics) {
+    // At once, what the start left for now.
+    let mut rest = if retention.sink.is_some() { Duration::ZERO } else { MAINTENANCE };
     loop {
-        tokio::time::sleep(MAINTENANCE).await;
+        tokio::time::sleep(rest).await;
+        rest = MAINTENANCE;
         match store.maintain(retention, clock::now()).await {
-            Ok(done) => info!(made = ?done.made, dropped = ?done.dropped, trimmed = done.trimmed, "housekeeping"),
+            Ok(done) => {
+                let Maintained { made, dropped, trimmed, exported, kept, .. } = done;
+                info!(?made, ?dropped, trimmed, ?exported, "housekeeping");
+                for what in &kept {
+                    error!(%what, "not taken by the sink, and kept; it is tried again in an hour");
+                }
+                metrics.unexported(kept.len());
+            }
             Err(error) => warn!(%error, "housekeeping failed and is tried again in an hour"),
         }
     }

@@ -6,8 +6,12 @@ use pitcrew::store::{
     StoreError,
 };
 
-const RETENTION: Retention =
-    Retention { inbox: Duration::from_secs(14 * 86_400), letters: Duration::from_secs(90 * 86_400) };
+const RETENTION: Retention = Retention {
+    inbox: Duration::from_secs(14 * 86_400),
+    letters: Duration::from_secs(90 * 86_400),
+    audit: Duration::from_secs(400 * 86_400),
+    sink: None,
+};
 
 #[tokio::test]
 async fn partitions_are_made_ahead_and_dropped_when_retention_has_passed() {

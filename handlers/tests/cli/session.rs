@@ -135,6 +135,16 @@ impl Session {
         })
     }
 
+    /// Runs SQL on the database.
+    pub(crate) fn sqlite(&self, sql: &str) {
+        let path = self.directory.path().join("pitcrew.db").display().to_string();
+        let sql = sql.to_owned();
+        block_on(async move {
+            let mut connection = SqliteConnection::connect(&path).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        });
+    }
+
     /// Enters an ID before it is printed, so that it keeps its number whatever the order of the output.
     pub(crate) fn name(&mut self, id: &str) {
         self.seen.push(id.to_owned());

@@ -164,7 +164,11 @@ impl State {
             worker,
             build: self.builds.get(&worker).cloned().unwrap_or_default(),
         };
-        self.inbox.insert(message.key(), Known { row, payload_hash: message.payload_hash });
+        let reason = match message.fate {
+            Fate::Dead(reason) => Some(reason.word().to_owned()),
+            _ => None,
+        };
+        self.inbox.insert(message.key(), Known { row, payload_hash: message.payload_hash, reason });
     }
 
     fn save(&mut self, write: &DocumentWrite) {

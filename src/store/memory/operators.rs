@@ -56,6 +56,27 @@ impl State {
         trail
     }
 
+    pub(super) fn handled(&self, span: &Span, after: Option<&Handled>, limit: usize) -> Vec<Handled> {
+        let within = |handled: &Handled| {
+            let at = handled.sent.unwrap_or(handled.row.at);
+            at >= span.since && at < span.until
+        };
+        let mut page: Vec<_> = self.inbox.values().map(|known| known.told()).filter(within).collect();
+        page.sort_by(|a, b| place(a).cmp(&place(b)));
+        page.retain(|handled| after.is_none_or(|after| place(handled) > place(after)));
+        page.truncate(limit);
+        page
+    }
+
+    /// What [`maintain`](Self::maintain) is about to drop: rows of the inbox, and what operators did.
+    pub(super) fn expired(&self, retention: &Retention, now: DateTime<Utc>) -> (Vec<Handled>, Vec<Audit>) {
+        let (inbox, audit) = (before(now, retention.inbox), before(now, retention.audit));
+        let old = |handled: &Handled| handled.sent.unwrap_or(handled.row.at) < inbox;
+        let mut rows: Vec<_> = self.inbox.values().map(|known| known.told()).filter(old).collect();
+        rows.sort_by(|a, b| place(a).cmp(&place(b)));
+        (rows, self.audit.iter().filter(|known| known.at < audit).cloned().collect())
+    }
+
     pub(super) fn history(&self, id: &str) -> History {
         let inbox = |wanted: &dyn Fn(&InboxRow) -> bool| {
             let mut rows: Vec<_> = self.inbox.values().map(|k| &k.row).filter(|row| wanted(row)).cloned().collect();
@@ -97,12 +118,9 @@ impl State {
     /// Nothing that still waits for somebody is trimmed: open letters stay however old they are.
     pub(super) fn maintain(&mut self, retention: &Retention, now: DateTime<Utc>) -> Maintained {
         let rows_before = self.rows_kept();
-        let before_retention = |kept: Duration| {
-            // A retention longer than time itself means for ever.
-            let kept = TimeDelta::from_std(kept).unwrap_or(TimeDelta::MAX);
-            now.checked_sub_signed(kept).unwrap_or(DateTime::<Utc>::MIN_UTC)
-        };
-        let (inbox, letters) = (before_retention(retention.inbox), before_retention(retention.letters));
+        let (inbox, letters) = (before(now, retention.inbox), before(now, retention.letters));
+        let audit = before(now, retention.audit);
+        self.audit.retain(|known| known.at >= audit);
         self.inbox.retain(|key, known| match key.key_time() {
             KeyTime::At(time) => time >= inbox,
             KeyTime::Undated => known.row.at >= inbox,
@@ -119,9 +137,20 @@ impl State {
     }
 
     fn rows_kept(&self) -> usize {
-        let Self { inbox, operations, claims, attempts, letters, .. } = self;
-        inbox.len() + operations.len() + claims.len() + attempts.len() + letters.len()
+        let Self { inbox, operations, claims, attempts, letters, audit, .. } = self;
+        inbox.len() + operations.len() + claims.len() + attempts.len() + letters.len() + audit.len()
     }
+}
+
+/// In which order pages have them.
+fn place(handled: &Handled) -> (Option<DateTime<Utc>>, &str, &str, &str) {
+    (handled.sent, &handled.row.id, &handled.row.consumer, &handled.row.source)
+}
+
+/// A retention longer than time itself means for ever.
+fn before(now: DateTime<Utc>, kept: Duration) -> DateTime<Utc> {
+    let kept = TimeDelta::from_std(kept).unwrap_or(TimeDelta::MAX);
+    now.checked_sub_signed(kept).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 fn passes(filter: &DeadFilter, letter: &DeadLetter) -> bool {

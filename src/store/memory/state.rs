@@ -1,7 +1,7 @@
 //! Tables: what the memory store keeps, one collection for each table of the SQL stores.
 
 use super::replays::Job;
-use crate::store::*;
+use crate::{message::KeyTime, store::*};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap};
 
@@ -34,9 +34,19 @@ pub(super) struct State {
 pub(super) struct Known {
     pub(super) row: InboxRow,
     pub(super) payload_hash: [u8; 32],
+    /// Why it is dead.
+    pub(super) reason: Option<String>,
 }
 
 impl Known {
+    pub(super) fn told(&self) -> Handled {
+        let sent = match KeyTime::of(&self.row.id) {
+            KeyTime::At(time) => Some(time),
+            KeyTime::Undated => None,
+        };
+        Handled { sent, row: self.row.clone(), reason: self.reason.clone() }
+    }
+
     pub(super) fn seen(&self) -> Seen {
         Seen { attempt: self.row.attempt, fate: self.row.fate.clone(), payload_hash: self.payload_hash.to_vec() }
     }

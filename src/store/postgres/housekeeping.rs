@@ -6,7 +6,7 @@ use super::{
     errors::{Sure, Trouble},
     partitions::span,
 };
-use crate::store::{Maintained, Retention};
+use crate::store::{Maintained, Retention, Sink};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;
@@ -22,31 +22,34 @@ const STEP: u64 = 1_000;
 /// Which retention a table follows.
 #[derive(Clone, Copy)]
 enum Kept {
-    AsInbox,
-    AsLetters,
+    Inbox,
+    Letters,
+    Audit,
 }
+
+/// What goes to the sink, if there is one.
+const TRIM_EXPORTED: &[(Kept, &str)] = &[
+    (
+        Kept::Inbox,
+        "delete from {s}.inbox_undated
+         where ctid = any(array(select ctid from {s}.inbox_undated where at < $1 limit 1000))",
+    ),
+    (Kept::Audit, "delete from {s}.audit where ctid = any(array(select ctid from {s}.audit where at < $1 limit 1000))"),
+];
 
 /// Tables without partitions. A letter that still waits for somebody stays however old it is.
 const TRIM: &[(Kept, &str)] = &[
     (
-        Kept::AsInbox,
-        "delete from {s}.inbox_undated
-         where ctid = any(array(select ctid from {s}.inbox_undated where at < $1 limit 1000))",
-    ),
-    (
-        Kept::AsInbox,
+        Kept::Inbox,
         "delete from {s}.operation where ctid = any(array(select ctid from {s}.operation where at < $1 limit 1000))",
     ),
+    (Kept::Inbox, "delete from {s}.claim where ctid = any(array(select ctid from {s}.claim where at < $1 limit 1000))"),
     (
-        Kept::AsInbox,
-        "delete from {s}.claim where ctid = any(array(select ctid from {s}.claim where at < $1 limit 1000))",
-    ),
-    (
-        Kept::AsLetters,
+        Kept::Letters,
         "delete from {s}.attempt where ctid = any(array(select ctid from {s}.attempt where at < $1 limit 1000))",
     ),
     (
-        Kept::AsLetters,
+        Kept::Letters,
         "delete from {s}.dead_letter where ctid = any(array(
            select ctid from {s}.dead_letter where last_at < $1 and state in ('replayed', 'discarded') limit 1000))",
     ),
@@ -88,11 +91,20 @@ impl PostgresStore {
         if mine {
             // Detaching cannot run inside a transaction, so it has a connection of its own, whose settings end with it.
             let mut own = PgConnection::connect_with(&self.address.clone().options([("lock_timeout", "5s")])).await?;
-            self.drop_partitions(&mut own, floor, &mut done).await?;
-            for (kept, text) in TRIM {
+            self.drop_partitions(&mut own, floor, retention.sink.as_ref(), &mut done).await?;
+            let exported = match &retention.sink {
+                Some(sink) => {
+                    let old = (inbox, before(now, retention.audit));
+                    self.export_rows(&mut own, sink, old, &mut done).await?;
+                    &[]
+                }
+                None => TRIM_EXPORTED,
+            };
+            for (kept, text) in exported.iter().chain(TRIM) {
                 let before = match kept {
-                    Kept::AsInbox => inbox,
-                    Kept::AsLetters => before(now, retention.letters),
+                    Kept::Inbox => inbox,
+                    Kept::Letters => before(now, retention.letters),
+                    Kept::Audit => before(now, retention.audit),
                 };
                 done.trimmed += self.trim(&mut own, text, before).await?;
             }
@@ -103,8 +115,15 @@ impl PostgresStore {
         Ok(done)
     }
 
-    /// Detached without making anyone wait, then dropped. What is in use now is left for the next time.
-    async fn drop_partitions(&self, on: &mut PgConnection, floor: Time, done: &mut Maintained) -> Sure<()> {
+    /// Detached without making anyone wait, exported if there is a sink, then dropped. What is in use now, or was not exported, is
+    /// left for the next time.
+    async fn drop_partitions(
+        &self,
+        on: &mut PgConnection,
+        floor: Time,
+        sink: Option<&Sink>,
+        done: &mut Maintained,
+    ) -> Sure<()> {
         let mut old: Vec<_> = self.found(on).await?.into_iter().filter(|found| found.day < floor).collect();
         old.sort_by_key(|found| !found.pending); // while one is half detached, no other can be
         for old in old {
@@ -113,18 +132,33 @@ impl PostgresStore {
                 (true, true) => Some("alter table {s}.inbox detach partition {s}.{t} finalize"), // was interrupted
                 (false, _) => None,
             };
-            for text in detach.into_iter().chain(["drop table if exists {s}.{t}"]) {
-                match sqlx::raw_sql(self.sql.ddl(text, &old.name)).execute(&mut *on).await.map_err(Trouble::from) {
-                    Err(trouble) if matches!(trouble.sqlstate().as_deref(), Some("55P03" | "40P01" | "55000")) => {
-                        tracing::warn!(partition = old.name, "an old partition is in use; it is dropped the next time");
-                        return Ok(());
-                    }
-                    other => other?,
-                };
+            if let Some(detach) = detach
+                && !self.changed(on, detach, &old.name).await?
+            {
+                return Ok(());
+            }
+            if let Some(sink) = sink
+                && !self.export_partition(on, sink, &old, done).await?
+            {
+                continue;
+            }
+            if !self.changed(on, "drop table if exists {s}.{t}", &old.name).await? {
+                return Ok(());
             }
             done.dropped.push(old.name);
         }
         Ok(())
+    }
+
+    /// `false`: the partition is in use.
+    async fn changed(&self, on: &mut PgConnection, text: &str, partition: &str) -> Sure<bool> {
+        match sqlx::raw_sql(self.sql.ddl(text, partition)).execute(on).await.map_err(Trouble::from) {
+            Err(trouble) if matches!(trouble.sqlstate().as_deref(), Some("55P03" | "40P01" | "55000")) => {
+                tracing::warn!(partition, "an old partition is in use; it is dropped the next time");
+                Ok(false)
+            }
+            other => other.map(|_| true),
+        }
     }
 
     async fn trim(&self, on: &mut PgConnection, text: &'static str, before: Time) -> Sure<u64> {

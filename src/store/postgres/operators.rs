@@ -4,6 +4,7 @@ use super::{
     PostgresStore,
     days::{self, UNDATED},
     errors::{Sure, Trouble},
+    handled::read_inbox,
     inbox::u32_of,
     outbox::read_entry,
 };
@@ -206,27 +207,6 @@ fn millis(attempt: &Attempt) -> f64 {
     attempt.duration.as_secs_f64() * 1e3
 }
 
-fn read_inbox(row: &PgRow) -> Sure<InboxRow> {
-    Ok(InboxRow {
-        consumer: row.try_get(0)?,
-        source: row.try_get(1)?,
-        id: row.try_get(2)?,
-        ty: row.try_get(3)?,
-        version: u32_of(row.try_get(4)?),
-        attempt: u32_of(row.try_get(5)?),
-        fate: row.try_get(6)?,
-        actor: row.try_get(7)?,
-        subject: row.try_get(8)?,
-        correlation: row.try_get(9)?,
-        causation: row.try_get(10)?,
-        trace: row.try_get(11)?,
-        at: row.try_get(12)?,
-        duration_ms: row.try_get(13)?,
-        worker: row.try_get(14)?,
-        build: row.try_get(15)?,
-    })
-}
-
 fn read_attempt(row: &PgRow) -> Sure<Attempt> {
     let kind: &str = row.try_get(2)?;
     let unknown =
@@ -243,7 +223,7 @@ fn read_attempt(row: &PgRow) -> Sure<Attempt> {
     })
 }
 
-fn read_audit(row: &PgRow) -> Sure<Audit> {
+pub(super) fn read_audit(row: &PgRow) -> Sure<Audit> {
     Ok(Audit {
         actor: row.try_get(0)?,
         action: row.try_get(1)?,

@@ -3,7 +3,8 @@
 use crate::{
     message::wire,
     store::{
-        Attempt, AttemptKind, Audit, Bodies, DeadLetter, InboxRow, LetterKey, LetterState, OutboxEntry, OutboxRow,
+        Attempt, AttemptKind, Audit, Bodies, DeadLetter, Handled, InboxRow, LetterKey, LetterState, OutboxEntry,
+        OutboxRow,
         Purpose, StoredDocument,
     },
 };
@@ -83,6 +84,11 @@ pub(super) fn inbox_row(row: &SqliteRow) -> sqlx::Result<InboxRow> {
         worker: row.try_get("worker")?,
         build: row.try_get("build")?,
     })
+}
+
+pub(super) fn handled(row: &SqliteRow) -> sqlx::Result<Handled> {
+    let sent = maybe_time(row, "key_time")?.filter(|sent| *sent != DateTime::UNIX_EPOCH);
+    Ok(Handled { sent, row: inbox_row(row)?, reason: row.try_get("reason")? })
 }
 
 pub(super) fn attempt(row: &SqliteRow) -> sqlx::Result<(String, Attempt)> {

@@ -5,8 +5,12 @@ use crate::{clock, store::*};
 use chrono::{DateTime, Utc};
 use std::time::Duration;
 
-const RETENTION: Retention =
-    Retention { inbox: Duration::from_secs(14 * 86_400), letters: Duration::from_secs(90 * 86_400) };
+pub(super) const RETENTION: Retention = Retention {
+    inbox: Duration::from_secs(14 * 86_400),
+    letters: Duration::from_secs(90 * 86_400),
+    audit: Duration::from_secs(400 * 86_400),
+    sink: None,
+};
 
 pub(super) async fn attempts_are_kept_in_order(on: Subject) {
     let kinds =
@@ -219,11 +223,15 @@ pub(super) async fn migrating_again_changes_nothing(on: Subject) {
 }
 
 /// A message that was made and finished at `at`.
-fn made_at(at: DateTime<Utc>, finish: fn(&crate::Envelope) -> Finished) -> Finished {
+pub(super) fn made_at(at: DateTime<Utc>, finish: fn(&crate::Envelope) -> Finished) -> Finished {
     finished_at(at, &command_of(&clock::uuid_v7_at(at).to_string()), finish)
 }
 
-fn finished_at(at: DateTime<Utc>, envelope: &crate::Envelope, finish: fn(&crate::Envelope) -> Finished) -> Finished {
+pub(super) fn finished_at(
+    at: DateTime<Utc>,
+    envelope: &crate::Envelope,
+    finish: fn(&crate::Envelope) -> Finished,
+) -> Finished {
     finish(envelope).with(|m| {
         m.at = at;
         if let Some(attempt) = &mut m.attempt {
@@ -236,7 +244,7 @@ fn finished_at(at: DateTime<Utc>, envelope: &crate::Envelope, finish: fn(&crate:
 }
 
 /// Until there is nothing left to do: a store may take small steps.
-async fn maintain(on: &Subject, now: DateTime<Utc>) {
+pub(super) async fn maintain(on: &Subject, now: DateTime<Utc>) {
     for _ in 0..1_000 {
         if on.store.maintain(&RETENTION, now).await.expect("housekeeping is done").trimmed == 0 {
             return;
