@@ -16,6 +16,7 @@ mod schema;
 mod send;
 mod setup;
 mod topology;
+mod volume;
 
 #[cfg(feature = "http")]
 pub(crate) use explain::{document, four_words};

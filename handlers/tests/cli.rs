@@ -302,6 +302,22 @@ fn what_became_of_every_message_can_be_exported() {
     assert_eq!(session.on_terminal(&["audit", "export", "--since", "1h", "--format", "csv"], "").code, 2);
 }
 
+/// What it says of the sink is what it would do.
+#[test]
+fn the_volume_of_a_rate_is_told_with_what_retention_makes_of_it() {
+    let mut session = Session::new();
+    session.run(&["config", "check", "--rate", "500"]);
+    session.run(&["config", "check", "--rate", "0"]);
+    std::fs::create_dir(session.directory.path().join("audit")).unwrap();
+    session.file("pitcrew.toml", "[store.retention]\ninbox = \"30d\"\n[audit]\nsink = \"audit\"\n");
+    session.run(&["config", "check", "--rate", "500"]);
+    session.file("pitcrew.toml", "[audit]\nsink = \"s3://bucket/audit\"\n");
+    assert_eq!(session.run(&["config", "check"]).code, 1);
+    session.file("pitcrew.toml", "[audit]\nsink = \"nowhere\"\n");
+    assert_eq!(session.run(&["config", "check"]).code, 1);
+    session.is("volume");
+}
+
 #[test]
 fn the_beginning_of_an_id_is_enough_where_it_is_unmistakable() {
     let (mut session, ids) = prepared();

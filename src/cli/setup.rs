@@ -1,6 +1,6 @@
 //! `config`, `migrate`: what can be known and prepared without working.
 
-use super::{Globals, output};
+use super::{Globals, output, volume};
 use crate::{
     Handlers,
     config::ChannelName,
@@ -14,13 +14,26 @@ use serde_json::json;
 #[command(after_help = "\
 Examples:
   {bin} config check --config config/pitcrew.toml
+  {bin} config check --rate 500
   {bin} config show --profile production
   PITCREW_STORE=postgres://app@db/cars {bin} config show")]
 pub(super) enum ConfigCommand {
     /// Say everything that a start would refuse; opens no connection
-    Check,
+    Check(Check),
     /// Print what is in force, without secrets
     Show,
+}
+
+/// Say everything that a start would refuse; opens no connection
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  {bin} config check --config config/pitcrew.toml
+  {bin} config check --rate 500   # what 500 commands a second need")]
+pub(super) struct Check {
+    /// Say how much so many commands a second write and keep
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
 }
 
 /// Bring the database's schema up to this build; safe beside running workers. `run` does it as well.
@@ -35,7 +48,7 @@ impl ConfigCommand {
     pub(super) fn run(self, globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
         match self {
             Self::Show => show(globals, handlers),
-            Self::Check => check(globals, handlers),
+            Self::Check(Check { rate }) => check(globals, handlers, rate),
         }
     }
 }
@@ -54,14 +67,19 @@ fn show(globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn check(globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
-    let planned = globals.config().and_then(|config| worker::plan(handlers, &config));
+fn check(globals: &Globals, handlers: &Handlers, rate: Option<u32>) -> anyhow::Result<bool> {
+    let config = globals.config();
+    let volume = config.as_ref().ok().zip(rate).map(|(config, rate)| (rate, config.clone()));
+    let planned = config.and_then(|config| worker::plan(handlers, &config));
     if !globals.json {
         let listens = listens(&planned?).join(", ");
         output::line(format!("the configuration is fine; a worker would listen to {listens}"));
+        if let Some((rate, config)) = volume {
+            volume::lines(rate, &config).into_iter().for_each(output::line);
+        }
         return Ok(true);
     }
-    let told = match &planned {
+    let mut told = match &planned {
         Ok(topology) => json!({ "ok": true, "subscriptions": listens(topology), "problems": [] }),
         Err(error) => {
             // The heading, and below it one line a problem.
@@ -70,6 +88,9 @@ fn check(globals: &Globals, handlers: &Handlers) -> anyhow::Result<bool> {
             json!({ "ok": false, "subscriptions": [], "problems": problems })
         }
     };
+    if let Some((rate, config)) = volume {
+        told["volume"] = volume::document(rate, &config);
+    }
     output::line(told.to_string());
     Ok(planned.is_ok())
 }
