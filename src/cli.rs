@@ -4,6 +4,7 @@
 
 mod audit;
 mod dead;
+mod doctor;
 mod explain;
 #[cfg(feature = "http")]
 mod health;
@@ -91,7 +92,7 @@ Examples:
   {bin} run                       work; SQLite in ./pitcrew.db without services
   {bin} send {type} --data command.json --wait
   {bin} explain ID                where that message is, why, and what comes next
-  {bin} dead list                 what needs a person
+  {bin} doctor                    how all of it stands, and what to type
 
 Every message is done, retrying, dead or waiting. The exit code is 0 if it went
 well, 1 if not, 2 if the command line is wrong.")]
@@ -108,6 +109,8 @@ enum Command {
     Run(run::Run),
     /// Send a command or an event
     Send(send::Send),
+    /// Say how all of it stands, and what to type where something is to be done
+    Doctor(doctor::Doctor),
     /// Tell where a message is, why, and what comes next
     Explain(explain::Explain),
     /// Look at dead letters; run them again or give them up
@@ -192,11 +195,14 @@ impl App {
         let Cli { globals, command } = Cli::from_arg_matches(matches)?;
         // These two push what they do to a collector, and begin their log with that.
         if !matches!(command, Command::Run(_) | Command::Send(_)) {
-            log_to_stderr(&globals, "warn", None);
+            // What it finds on its way is on its screen.
+            let level = if let Command::Doctor(_) = command { "error" } else { "warn" };
+            log_to_stderr(&globals, level, None);
         }
         match command {
             Command::Run(run) => run.run(&globals, handlers),
             Command::Send(send) => send.run(&globals, handlers),
+            Command::Doctor(doctor) => doctor.run(&globals, &handlers),
             Command::Explain(explain) => block_on(explain.run(&globals)),
             Command::Dead(dead) => block_on(dead.run(&globals, &handlers)),
             Command::Audit(audit) => block_on(audit.run(&globals)),

@@ -65,7 +65,8 @@ pub trait Store: Replays + Send + Sync + 'static {
         None
     }
 
-    /// Brings the schema up to this build's version; safe to race with other workers. Must precede everything else.
+    /// Brings the schema up to this build's version; safe to race with other workers. Must precede everything else but
+    /// [`about`](Self::about).
     async fn migrate(&self) -> StoreResult<Migrated>;
 
     /// Refuses or warns about a set-up that cannot keep the promises (`fsync=off` is refused, `synchronous_commit=off` and a
@@ -175,7 +176,14 @@ pub trait Store: Replays + Send + Sync + 'static {
     /// Enters consumers that are new and gives for each when it was first seen, by position.
     async fn register(&self, consumers: &[Arc<str>], now: DateTime<Utc>) -> StoreResult<Vec<DateTime<Utc>>>;
 
+    /// Workers that have not signed off, the living and the lost, in the order of their start.
+    async fn workers(&self, now: DateTime<Utc>) -> StoreResult<Vec<Alive>>;
+
     // ---- operators
+
+    /// What the database is, before and without a migration; changes nothing. A schema that is too new for this build is
+    /// [`StoreError::Unfit`].
+    async fn about(&self) -> StoreResult<About>;
 
     /// Dead letters and quarantined messages, newest first.
     async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>>;
@@ -215,6 +223,9 @@ pub trait Store: Replays + Send + Sync + 'static {
     /// What waits in the tables and since when, for metrics. Who asks rests for longer
     /// than the answer took.
     async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges>;
+
+    /// Outbox rows that could leave at `now`: those with a problem first, then the oldest.
+    async fn waiting(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<OutboxEntry>>;
 
     /// What comes again and when, the next first, from both the outbox and what brokers keep.
     async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>>;

@@ -11,10 +11,12 @@ pub mod kafka;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
 mod replay;
+mod seen;
 
 pub use by_channel::ByChannel;
 pub use delivery::{Burial, Content, Delivery, Settle};
 pub use replay::{Passage, Place, Progress, Stretch};
+pub use seen::{Depth, Finding, Inspection, Lag, Standing};
 
 use crate::{
     message::Intent,
@@ -155,77 +157,6 @@ pub struct Room {
     pub bytes: usize,
 }
 
-/// One thing that a broker must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// What it is, for people.
-    pub thing: String,
-    /// How it stands.
-    pub standing: Standing,
-}
-
-/// How one thing stands on the broker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// As it should be.
-    Fits,
-    /// Not there: it would be made.
-    Missing,
-    /// There, and otherwise; in the broker's words.
-    Differs(String),
-    /// The broker does not show it to this user.
-    Unseen,
-    /// There, and nobody in this list wants it.
-    Stray,
-    /// There as it should be, and something around it endangers it: what, and what to do.
-    Endangered(String),
-}
-
-/// What [`Transport::inspect`] saw.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inspection {
-    /// One for each thing; none where there is nothing to declare.
-    pub findings: Vec<Finding>,
-    /// How deep it could look, and how to look deeper: a sentence for people. Empty: it saw everything.
-    pub reach: String,
-}
-
-/// Messages of a subscription by state, on the broker. `None` where the broker does not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Depth {
-    /// Not delivered yet.
-    pub ready: Option<u64>,
-    /// Delivered, not settled.
-    pub unacked: Option<u64>,
-    /// In delay queues or retry topics, due or not.
-    pub delayed: Option<u64>,
-    /// In the Dead Letter Channel's own queue, not collected yet.
-    pub dead: Option<u64>,
-    /// On their way to the Dead Letter Channel, which does not take them.
-    pub stuck: Option<u64>,
-    /// Who listens.
-    pub consumers: Option<u64>,
-    /// When the oldest message that is not finished was sent.
-    pub oldest: Option<DateTime<Utc>>,
-    /// The same by partition, where the broker is a log.
-    pub partitions: Vec<Lag>,
-}
-
-/// How far the readers of one partition of a log are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lag {
-    /// The log (a topic: of the channel itself, or of retries).
-    pub topic: String,
-    /// Its partition.
-    pub partition: i32,
-    /// All below this offset are finished. `None`: nothing was ever committed.
-    pub committed: Option<i64>,
-    /// The offset that the next record will get.
-    pub end: i64,
-    /// When the oldest record that is not finished was written.
-    pub oldest: Option<DateTime<Utc>>,
-}
-
 /// Records that are gone and never were handled.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Loss {
@@ -257,6 +188,12 @@ pub trait Transport: Send + Sync + 'static {
     fn promises_of(&self, name: &str) -> Promises {
         let _ = name;
         self.promises()
+    }
+
+    /// What answers there, in some words for people: `RabbitMQ 3.10.8, user app, vhost /`. Tried once: what does not answer within
+    /// some seconds is [`TransportError::Away`], with the last reason. Changes nothing.
+    async fn about(&self) -> Result<String, TransportError> {
+        Ok(self.kind().to_owned())
     }
 
     /// Makes or verifies what these endpoints need. Before anything else; may be called again.

@@ -3,6 +3,7 @@
 mod gather;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod lag;
 mod losses;
 mod open;
 mod parts;
@@ -12,10 +13,11 @@ mod upkeep;
 mod view;
 
 pub use crate::pipeline::HandlerStatus;
+pub(crate) use lag::{Lag, Lags};
 pub(crate) use losses::LOST;
-pub(crate) use open::patiently;
 pub use open::{Opened, open_store, open_transport};
-pub(crate) use parts::plan;
+pub(crate) use open::{look_at_store, patiently};
+pub(crate) use parts::{Plan, look, plan, without_transaction};
 pub(crate) use replay::Replay;
 pub(crate) use upkeep::BEAT;
 pub(crate) use view::View;
@@ -137,11 +139,8 @@ impl Worker {
         for warning in store.check(&contract.rows).await.context("checking the store")? {
             warn!("{warning}");
         }
-        if store.kind() != "postgres" && !contract.needs_postgres.is_empty() {
-            bail!(
-                "the handlers of {} use transaction(): start with --store postgres://…",
-                contract.needs_postgres.join(", ")
-            );
+        if let Some(refusal) = without_transaction(&contract, store.kind()) {
+            bail!(refusal);
         }
         let sections = config.handlers.iter().map(|(name, section)| (name.clone(), section.own.clone())).collect();
         let registry = handlers.build(sections, store.postgres_pool()).await?;

@@ -11,6 +11,7 @@ use crate::{
 use serde_json::json;
 use story::Story;
 pub(crate) use story::four_words;
+pub(super) use story::why_paused;
 
 /// So many losses are told, the newest.
 const SHOWN: usize = 20;

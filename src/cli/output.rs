@@ -102,9 +102,38 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
         .collect()
 }
 
-/// At most `most` characters.
+/// Broken between words, for a terminal that shows a whole report.
+pub(super) fn wrapped(text: &str, indent: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => line.extend([" ", word]),
+            _ => lines.push(format!("{indent}{word}")),
+        }
+    }
+    lines
+}
+
+/// Characters of a line of a report.
+pub(super) const WIDTH: usize = 100;
+
+/// A word in its colour: on a terminal, unless `NO_COLOR` is set (no-color.org).
+pub(super) fn coloured(word: &str, colour: Colour) -> String {
+    let wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    if wanted { format!("\x1b[{}m{word}\x1b[0m", colour as u8) } else { word.to_owned() }
+}
+
+/// By their numbers of ANSI X3.64.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
+
+/// At most `most` characters, and none that speaks to the terminal.
 pub(super) fn short(text: &str, most: usize) -> String {
-    let text = text.replace(['\n', '\r', '\t'], " ");
+    let text = text.replace(char::is_control, " ");
     if text.chars().count() <= most { text } else { text.chars().take(most.saturating_sub(1)).chain(['…']).collect() }
 }
 
@@ -126,5 +155,6 @@ mod tests {
         let rows = vec![vec!["a".to_owned(), "long text".into()], vec!["bbb".into(), "x".into()]];
         assert_eq!(table(&["ID", "WHY"], &rows), ["ID   WHY", "a    long text", "bbb  x"]);
         assert_eq!(short("one two", 4), "one…");
+        assert_eq!(short("a\n\x1b[31mb\u{9b}c", 40), "a  [31mb c");
     }
 }

@@ -44,14 +44,15 @@ impl Topology {
                 globals.record_beside("declare", &url.to_string(), "topology apply").await;
             }
         }
-        let Inspection { findings: found, reach } =
+        let Inspection { findings: found, reach, refusals } =
             transport.inspect(&endpoints).await.context("looking at the broker")?;
         transport.close().await;
-        let fits = !found.iter().any(|finding| matches!(finding.standing, Standing::Differs(_)));
+        let fits = refusals.is_empty() && !found.iter().any(|finding| matches!(finding.standing, Standing::Differs(_)));
         if globals.json {
             let things: Vec<_> = found.iter().map(as_json).collect();
             output::line(
-                json!({ "broker": transport.kind(), "fits": fits, "things": things, "reach": reach }).to_string(),
+                json!({ "broker": transport.kind(), "fits": fits, "things": things, "reach": reach, "refusals": refusals })
+                    .to_string(),
             );
             return Ok(fits);
         }
@@ -69,7 +70,10 @@ impl Topology {
             }
         }
         let all = "Everything that was looked for could be seen.";
-        wrapped(if reach.is_empty() { all } else { &reach }, "").into_iter().for_each(output::line);
+        for refusal in &refusals {
+            output::wrapped(&format!("A start is refused: {refusal}."), "").into_iter().for_each(output::line);
+        }
+        output::wrapped(if reach.is_empty() { all } else { &reach }, "").into_iter().for_each(output::line);
         Ok(fits)
     }
 }
@@ -97,25 +101,11 @@ const ADVICE: &[(&str, &str)] = &[
 fn as_lines(Finding { thing, standing }: &Finding) -> Vec<String> {
     let first = format!("{:8} {thing}", word(standing));
     let below = match standing {
-        Standing::Differs(how) | Standing::Endangered(how) => wrapped(how, "         "),
+        Standing::Differs(how) | Standing::Endangered(how) => output::wrapped(how, "         "),
         _ => Vec::new(),
     };
     [vec![first], below].concat()
 }
-
-/// Broken between words, for a terminal that shows a whole report.
-fn wrapped(text: &str, indent: &str) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => line.extend([" ", word]),
-            _ => lines.push(format!("{indent}{word}")),
-        }
-    }
-    lines
-}
-
-const WIDTH: usize = 100;
 
 fn as_json(Finding { thing, standing }: &Finding) -> serde_json::Value {
     let how = match standing {

@@ -276,7 +276,9 @@ impl Store for MemoryStore {
     async fn start_worker(&self, worker: &WorkerRecord, now: DateTime<Utc>) -> StoreResult<()> {
         self.run(|state| {
             state.builds.insert(worker.id, worker.build.clone());
-            state.workers.insert(worker.id, Seat { record: worker.clone(), beat: now, hindered: Vec::new() });
+            state
+                .workers
+                .insert(worker.id, Seat { record: worker.clone(), started: now, beat: now, hindered: Vec::new() });
             Ok(())
         })
     }
@@ -290,6 +292,15 @@ impl Store for MemoryStore {
 
     async fn hindered(&self, seen_since: DateTime<Utc>) -> StoreResult<Vec<Told>> {
         self.run(|state| Ok(state.hindered(seen_since)))
+    }
+
+    async fn workers(&self, now: DateTime<Utc>) -> StoreResult<Vec<Alive>> {
+        self.run(|state| Ok(state.workers(now)))
+    }
+
+    async fn about(&self) -> StoreResult<About> {
+        let server = "memory of this process".to_owned();
+        self.run(|state| Ok(About { server, schema: state.schema, wanted: SCHEMA, connections: None }))
     }
 
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {
@@ -353,6 +364,10 @@ impl Store for MemoryStore {
 
     async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
         self.run(|state| Ok(state.gauges(now)))
+    }
+
+    async fn waiting(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<OutboxEntry>> {
+        self.run(|state| Ok(state.waiting(now, limit)))
     }
 
     async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {

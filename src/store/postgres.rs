@@ -297,6 +297,15 @@ impl Store for PostgresStore {
         self.answered(self.what_hinders(seen_since)).await
     }
 
+    async fn workers(&self, now: DateTime<Utc>) -> StoreResult<Vec<Alive>> {
+        self.answered(self.who_lives(now)).await
+    }
+
+    async fn about(&self) -> StoreResult<About> {
+        let schema = self.sql.schema();
+        self.tell_about().await.map_err(|t| errors::unfit(t, &format!("schema `{schema}` cannot be looked at")))
+    }
+
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {
         self.answered(self.leave(worker)).await
     }
@@ -349,6 +358,10 @@ impl Store for PostgresStore {
 
     async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
         self.answered(self.what_waits(now)).await
+    }
+
+    async fn waiting(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<OutboxEntry>> {
+        self.answered(self.read_waiting(now, limit)).await
     }
 
     async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {

@@ -65,6 +65,17 @@ impl SqliteStore {
         Ok(Self { file, writer, readers, builds: Mutex::default() })
     }
 
+    /// Opens a file that is there to look at it: nothing can be written.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); and there is no such file.
+    pub async fn look(path_or_url: &str) -> StoreResult<Self> {
+        let file = File::parse(path_or_url)?;
+        let onlookers = connect::onlookers(&file, &Options::default()).await?;
+        file.remember()?;
+        Ok(Self { file, writer: onlookers.clone(), readers: onlookers, builds: Mutex::default() })
+    }
+
     /// The right to be the one worker process of this file. Held until it is dropped or the process ends, however it ends.
     /// The operators' commands need none.
     ///
@@ -203,6 +214,14 @@ impl Store for SqliteStore {
         self.answer(workers::hindered(self, seen_since).await)
     }
 
+    async fn workers(&self, now: DateTime<Utc>) -> StoreResult<Vec<Alive>> {
+        self.answer(workers::all(self, now).await)
+    }
+
+    async fn about(&self) -> StoreResult<About> {
+        schema::about(self).await
+    }
+
     async fn end_worker(&self, worker: Uuid) -> StoreResult<()> {
         self.answer(workers::end(self, worker).await)
     }
@@ -257,6 +276,10 @@ impl Store for SqliteStore {
         self.answer(gauges::gauges(&self.readers, now).await)
     }
 
+    async fn waiting(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<OutboxEntry>> {
+        self.answer(outbox::waiting(self, now, limit).await)
+    }
+
     async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
         self.answer(gauges::retries(&self.readers, now, limit).await)
     }
@@ -268,6 +291,10 @@ impl Store for SqliteStore {
     /// Folds the write-ahead log into the file; whoever closes it last removes the log, so that a copy of the file is complete.
     async fn close(&self) {
         self.readers.close().await;
+        // Whoever only looks has no writer of its own.
+        if self.writer.is_closed() {
+            return;
+        }
         if let Err(error) = sqlx::query("pragma wal_checkpoint(passive)").execute(&self.writer).await {
             tracing::warn!(file = %self.path().display(), %error, "the write-ahead log stays beside the file");
         }

@@ -124,6 +124,15 @@ impl Transport for ByChannel {
         self.carrier(name).promises()
     }
 
+    async fn about(&self) -> Result<String, TransportError> {
+        let asked = join_all(self.brokers.iter().map(|broker| broker.transport.about())).await;
+        let told = self.brokers.iter().zip(asked).map(|(broker, about)| match about {
+            Ok(about) => Ok(format!("{}: {about}", broker.name)),
+            Err(error) => Err(broker.told(error)),
+        });
+        Ok(told.collect::<Result<Vec<_>, _>>()?.join("; "))
+    }
+
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
         let shares = self.shares(endpoints);
         let made = join_all(shares.iter().map(|(broker, share)| broker.transport.declare(share))).await;

@@ -183,6 +183,12 @@ impl Transport for Kafka {
         }
     }
 
+    async fn about(&self) -> Result<String, TransportError> {
+        let options = self.options.clone();
+        let asked = tokio::task::spawn_blocking(move || reach::about(&options));
+        asked.await.map_err(|error| TransportError::Away(error.to_string()))?
+    }
+
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
         let (topics, strays) = declare::declare(&self.options, endpoints).await?;
         self.producer.learn(&endpoints.subscriptions, topics);
@@ -193,7 +199,9 @@ impl Transport for Kafka {
     async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
         let seen = survey::survey(&self.options, endpoints).await?;
         self.learn(endpoints, &seen.strays);
-        seen.tell(&self.options).await
+        let mut told = seen.tell(&self.options).await?;
+        told.refusals.extend(declare::groups(&self.options, endpoints).await?);
+        Ok(told)
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {

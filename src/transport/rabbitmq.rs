@@ -8,6 +8,7 @@ mod convert;
 mod danger;
 mod declare;
 mod depth;
+mod greeting;
 mod inspect;
 mod ledger;
 mod life;
@@ -53,6 +54,9 @@ const HEARTBEAT: u16 = 10;
 
 /// A worker that starts waits so long for its broker.
 const AT_START: Duration = Duration::from_secs(10);
+
+/// Whoever only asks whether it is there waits so long.
+const ONCE: Duration = Duration::from_secs(3);
 
 /// A subscription waits so long at a time.
 const TO_CONSUME: Duration = Duration::from_secs(3_600);
@@ -236,6 +240,15 @@ impl RabbitMq {
         listener.map_err(|error| trouble::operating(&format!("consume from `{queue}`"), &error))
     }
 
+    fn learn(&self, endpoints: &Endpoints) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        for subscription in &endpoints.subscriptions {
+            known.subscriptions.insert(subscription.name.clone(), subscription.clone());
+        }
+        let answers = endpoints.channels.iter().filter(|channel| channel.types.is_empty());
+        known.answers.extend(answers.map(|channel| channel.name.clone()));
+    }
+
     async fn make(&self, items: &[topology::Item]) -> Result<(), TransportError> {
         let connection = self.consuming.connection(AT_START, false).await?;
         declare::all(&connection, items, self.options.declare).await
@@ -262,21 +275,27 @@ impl Transport for RabbitMq {
         }
     }
 
+    async fn about(&self) -> Result<String, TransportError> {
+        let connection = self.consuming.first_answer(ONCE).await?;
+        let (user, vhost) = (connection.status().username(), connection.status().vhost());
+        // Behind TLS it would be a second handshake, for one word.
+        let place = self.consuming.plain();
+        let asked = tokio::task::spawn_blocking(move || place.and_then(|(host, port)| greeting::version(&host, port)));
+        let version = asked.await.ok().flatten().map(|version| format!(" {version}")).unwrap_or_default();
+        Ok(format!("RabbitMQ{version}, user {user}, vhost {vhost}"))
+    }
+
     async fn declare(&self, endpoints: &Endpoints) -> Result<(), TransportError> {
         let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
         self.make(&items).await?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        for subscription in &endpoints.subscriptions {
-            known.subscriptions.insert(subscription.name.clone(), subscription.clone());
-        }
-        let answers = endpoints.channels.iter().filter(|channel| channel.types.is_empty());
-        known.answers.extend(answers.map(|channel| channel.name.clone()));
+        self.learn(endpoints);
         Ok(())
     }
 
     async fn inspect(&self, endpoints: &Endpoints) -> Result<Inspection, TransportError> {
         let items = topology::items(endpoints).map_err(TransportError::Unfit)?;
         let connection = self.consuming.connection(AT_START, false).await?;
+        self.learn(endpoints);
         inspect::inspect(&connection, endpoints, &items, self.management.as_ref()).await
     }
 

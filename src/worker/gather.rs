@@ -1,10 +1,10 @@
 //! Control Bus: gauges of what is outside the process, gathered at an interval. A scrape only shows them.
 
-use super::{View, view::Gathered};
+use super::{Lags, View, lag::age, view::Gathered};
 use crate::{
     clock,
-    store::{Destination, Gauges, Purpose},
-    telemetry::metrics::{From, Gauge, OTHER, Reading, reading},
+    store::{Gauges, Purpose},
+    telemetry::metrics::{From, Gauge, Reading, reading},
     transport::Depth,
 };
 use chrono::{DateTime, Utc};
@@ -56,7 +56,8 @@ pub(super) async fn once(view: &View) {
     // What is known of the one is shown without the other.
     if let Ok(gauges) = &store {
         of_store(view, gauges, now, &mut readings);
-        lags.of_store(view, gauges, now);
+        let names = view.subscriptions.iter().flat_map(|watched| [&*watched.name, &*watched.channel]);
+        lags.of_store(view.transport.promises().keeps_rows, &names.collect::<Vec<_>>(), gauges, now);
     }
     for (watched, depth) in view.subscriptions.iter().zip(&depths) {
         if let Ok(depth) = depth {
@@ -66,73 +67,17 @@ pub(super) async fn once(view: &View) {
             }
         }
     }
-    readings.extend(lags.readings());
+    readings.extend(of_lags(lags));
     view.metrics.gathered(readings);
     view.gathered(Gathered { at: Some(clock::instant()), store: Some(store), depths });
 }
 
-/// What waits to be handled, by the subscription or channel and by where it waits; one series for each, whoever told of it.
-#[derive(Default)]
-struct Lags(BTreeMap<(String, &'static str), Lag>);
-
-#[derive(Default)]
-struct Lag {
-    messages: u64,
-    seconds: Option<f64>,
-}
-
-impl Lags {
-    fn add(&mut self, name: &str, place: &'static str, messages: u64, seconds: Option<f64>) {
-        let lag = self.0.entry((name.to_owned(), place)).or_default();
-        lag.messages += messages;
-        lag.seconds = lag.seconds.into_iter().chain(seconds).reduce(f64::max);
-    }
-
-    fn of_store(&mut self, view: &View, gauges: &Gauges, now: DateTime<Utc>) {
-        // Where a row is the message itself, a row that could leave is one that waits in the queue.
-        let place = if view.transport.promises().keeps_rows { "queue" } else { "outbox" };
-        let names = || view.subscriptions.iter().flat_map(|watched| [&*watched.name, &*watched.channel]);
-        for name in names() {
-            self.add(name, place, 0, Some(0.0));
-            self.add(name, "retry", 0, Some(0.0));
-        }
-        for row in &gauges.outbox {
-            let name = match row.destination.parse::<Destination>() {
-                Ok(Destination::Channel(name) | Destination::Subscription(name)) => name,
-                _ => continue, // the copy of a letter waits for nobody
-            };
-            let name = names().find(|known| **known == *name).unwrap_or(OTHER);
-            let retry = row.purpose == Purpose::Retry.word();
-            self.add(name, if retry { "retry" } else { place }, row.rows, Some(age(row.oldest, now)));
-        }
-    }
-
-    fn of_broker(&mut self, name: &str, depth: &Depth, late: Option<Duration>, now: DateTime<Utc>) {
-        if let Some(ready) = depth.ready {
-            // A log tells; of a queue one knows only how late that was which came from it last, if there is more.
-            let seconds = match (ready, depth.oldest) {
-                (0, _) => Some(0.0),
-                (_, Some(oldest)) => Some(age(Some(oldest), now)),
-                (_, None) => late.map(|late| late.as_secs_f64()),
-            };
-            self.add(name, "queue", ready, seconds);
-        }
-        if let Some(delayed) = depth.delayed {
-            self.add(name, "retry", delayed, None);
-        }
-    }
-
-    fn readings(self) -> impl Iterator<Item = Reading> {
-        self.0.into_iter().flat_map(|((name, place), lag)| {
-            let labels = [("subscription", &*name), ("place", place)];
-            let seconds = lag.seconds.map(|seconds| reading(Gauge::LagSeconds, seconds, &labels));
-            [reading(Gauge::LagMessages, lag.messages as f64, &labels)].into_iter().chain(seconds)
-        })
-    }
-}
-
-fn age(since: Option<DateTime<Utc>>, now: DateTime<Utc>) -> f64 {
-    since.map(|since| clock::between(since, now).as_secs_f64()).unwrap_or_default()
+fn of_lags(lags: Lags) -> impl Iterator<Item = Reading> {
+    lags.all().flat_map(|(name, place, lag)| {
+        let labels = [("subscription", &*name), ("place", place)];
+        let seconds = lag.seconds.map(|seconds| reading(Gauge::LagSeconds, seconds, &labels));
+        [reading(Gauge::LagMessages, lag.messages as f64, &labels)].into_iter().chain(seconds)
+    })
 }
 
 fn of_store(view: &View, gauges: &Gauges, now: DateTime<Utc>, to: &mut Vec<Reading>) {

@@ -61,6 +61,16 @@ pub async fn open_store(config: &Config, as_worker: bool) -> anyhow::Result<Open
     })
 }
 
+/// Opens the store of `config` to look at it: no file is made, and on SQLite nothing can be written.
+///
+/// # Errors
+/// As [`open_store`]; and there is no such file.
+pub(crate) async fn look_at_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let StoreUrl::Sqlite(path) = &config.store.url else { return Ok(open_store(config, false).await?.store) };
+    let path = path.to_str().context("the path of the SQLite file is not UTF-8")?;
+    Ok(Arc::new(SqliteStore::look(path).await?))
+}
+
 /// Asks again, with growing pauses, while what is asked for does not answer: whoever starts everything at once need not start it in
 /// order. A set-up that is wrong is not waited for.
 ///

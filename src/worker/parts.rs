@@ -3,8 +3,8 @@
 use super::{BUILD, Read};
 use crate::{
     Handlers, clock,
-    config::{self, ChannelName, Config, Dedup, Ordering, TooOld},
-    handler::Registry,
+    config::{self, ChannelName, Config, Dedup, Ordering, Problem, TooOld},
+    handler::{Contract, Registry},
     lanes::Lanes,
     pipeline::{Gate, InFlight, Pipeline, Policy, Runner, Shared},
     store::{Retention, Sink, Store},
@@ -59,25 +59,45 @@ pub(super) fn beats() -> Arc<Beats> {
     Beats::new(move || began.elapsed())
 }
 
-/// The topology of these handlers, or all refusals of a start at once.
-pub(crate) fn plan(handlers: &Handlers, config: &Config) -> anyhow::Result<Topology> {
+/// What a start finds in its handlers and its config: no connection is made.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// `None`: it cannot be told before the mistakes are mended.
+    pub(crate) topology: Option<Topology>,
+    /// Why a start would be refused.
+    pub(crate) refusals: Vec<String>,
+    /// What it would only warn about.
+    pub(crate) warnings: Vec<String>,
+}
+
+pub(crate) fn look(handlers: &Handlers, config: &Config) -> Plan {
     let contract = handlers.contract();
-    let mut refusals: Vec<String> = Vec::new();
     let consumers = contract.consumers();
     let names: Vec<&str> = consumers.iter().map(String::as_str).collect();
-    for problem in config.check().into_iter().chain(config.check_handlers(&names)) {
-        if problem.refuses(config.guarantees) {
-            refusals.push(problem.to_string());
-        } else {
-            warn!("{problem}");
-        }
+    let problems = config.check().into_iter().chain(config.check_handlers(&names));
+    let (refusals, warnings): (Vec<_>, Vec<_>) = problems.partition(|problem| problem.refuses(config.guarantees));
+    let words = |problems: Vec<Problem>| problems.iter().map(Problem::to_string).collect::<Vec<_>>();
+    let (mut refusals, warnings) = (words(refusals), words(warnings));
+    let topology = Topology::plan(&contract, config).map_err(|mistakes| refusals.extend(mistakes)).ok();
+    Plan { topology, refusals, warnings }
+}
+
+/// The topology of these handlers, or all refusals of a start at once.
+pub(crate) fn plan(handlers: &Handlers, config: &Config) -> anyhow::Result<Topology> {
+    let Plan { topology, refusals, warnings } = look(handlers, config);
+    warnings.iter().for_each(|problem| warn!("{problem}"));
+    match topology {
+        Some(topology) if refusals.is_empty() => Ok(topology),
+        _ => bail!("this start is refused:\n  - {}", refusals.join("\n  - ")),
     }
-    match Topology::plan(&contract, config) {
-        Ok(topology) if refusals.is_empty() => return Ok(topology),
-        Ok(_) => {}
-        Err(mistakes) => refusals.extend(mistakes),
-    }
-    bail!("this start is refused:\n  - {}", refusals.join("\n  - "))
+}
+
+/// Handlers that ask for a transaction of a store that has none.
+pub(crate) fn without_transaction(contract: &Contract, store: &str) -> Option<String> {
+    (store != "postgres" && !contract.needs_postgres.is_empty()).then(|| {
+        let handlers = contract.needs_postgres.join(", ");
+        format!("the handlers of {handlers} use transaction(): start with --store postgres://…")
+    })
 }
 
 pub(super) fn narrow(topology: &mut Topology, only: &[String]) -> anyhow::Result<()> {

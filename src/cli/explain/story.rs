@@ -278,13 +278,17 @@ fn of_type(told: &[Told], ty: &str) -> Vec<Told> {
 
 /// Why a handler runs less than it could, or not at all.
 fn paused(told: &Told, what: &Hindered, now: DateTime<Utc>) -> String {
+    format!("paused {} because {}", by(&told.worker), why_paused(what, now))
+}
+
+/// The reasons, one behind the other.
+pub(crate) fn why_paused(what: &Hindered, now: DateTime<Utc>) -> String {
     let alone = what.left_alone.iter().map(|LeftAlone { breaker, until }| match *until > now {
         true => format!("`{breaker}` is left alone until {} ({})", clock_time(*until), distance(*until, now)),
         false => format!("`{breaker}` is left alone until a probe succeeds"),
     });
     let storm = what.at_once.map(|n| format!("most of its last attempts failed, so it runs {n} at once"));
-    let why: Vec<String> = alone.chain(storm).collect();
-    format!("paused {} because {}", by(&told.worker), why.join(", and "))
+    alone.chain(storm).collect::<Vec<_>>().join(", and ")
 }
 
 fn leaves(id: &str, entry: &OutboxEntry, now: DateTime<Utc>) -> String {

@@ -1,7 +1,7 @@
 //! Transactional Outbox: whose row is whose.
 
 use super::state::{Seat, State};
-use crate::store::*;
+use crate::{clock, store::*};
 use std::ops::Bound;
 
 impl State {
@@ -74,7 +74,7 @@ impl State {
 
     pub(super) fn hindered(&self, seen_since: DateTime<Utc>) -> Vec<Told> {
         let in_need = |seat: &&Seat| seat.beat >= seen_since && !seat.hindered.is_empty();
-        let told = |Seat { record, beat, hindered }: &Seat| Told {
+        let told = |Seat { record, beat, hindered, .. }: &Seat| Told {
             worker: record.id,
             place: record.place.clone(),
             at: *beat,
@@ -83,6 +83,25 @@ impl State {
         let mut all: Vec<Told> = self.workers.values().filter(in_need).map(told).collect();
         all.sort_by_key(|told| told.worker);
         all
+    }
+
+    pub(super) fn workers(&self, now: DateTime<Utc>) -> Vec<Alive> {
+        let seats = self.workers.values().map(|seat| Alive {
+            worker: seat.record.clone(),
+            started: seat.started,
+            silent: clock::between(seat.beat, now),
+        });
+        let mut all: Vec<Alive> = seats.collect();
+        all.sort_by_key(|alive| (alive.started, alive.worker.id));
+        all
+    }
+
+    pub(super) fn waiting(&self, now: DateTime<Utc>, limit: usize) -> Vec<OutboxEntry> {
+        let could_leave = |entry: &&OutboxEntry| entry.row.due.is_none_or(|due| due <= now);
+        let mut waiting: Vec<_> = self.outbox.values().filter(could_leave).cloned().collect();
+        waiting.sort_by_key(|entry| (entry.problem.is_none(), entry.row.seq));
+        waiting.truncate(limit);
+        waiting
     }
 
     pub(super) fn end_worker(&mut self, worker: Uuid) {

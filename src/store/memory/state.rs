@@ -76,6 +76,7 @@ pub(super) struct Claim {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) record: WorkerRecord,
+    pub(super) started: DateTime<Utc>,
     pub(super) beat: DateTime<Utc>,
     pub(super) hindered: Vec<Hindered>,
 }

@@ -28,6 +28,14 @@ const UNIQUE: &str = "select array_agg(a.attname::text order by a.attname::text)
    and i.indpred is null and i.indexprs is null
  group by i.indexrelid";
 
+/// Tables of the schema that this role cannot work on.
+const FORBIDDEN: &str = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
+ where n.nspname = $1 and c.relkind in ('r', 'p') and c.relname in ('inbox', 'attempt', 'operation', 'document', 'outbox',
+    'dead_letter', 'claim', 'worker', 'consumer', 'audit')
+   and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
+            and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))
+ order by 1";
+
 impl PostgresStore {
     pub(super) async fn check_all(&self, rows: &[RowSpec]) -> Sure<Vec<String>> {
         let mut connection = self.other.get().acquire().await?;
@@ -36,6 +44,16 @@ impl PostgresStore {
             settings.insert(row.try_get::<String, _>(0)?, row.try_get::<String, _>(1)?);
         }
         let mut warnings = judge(&settings).map_err(StoreError::Unfit)?;
+        let schema = self.sql.schema();
+        let forbidden = sqlx::query_scalar::<_, String>(FORBIDDEN).bind(schema).fetch_all(&mut *connection).await?;
+        if !forbidden.is_empty() {
+            return Err(StoreError::Unfit(format!(
+                "this role may not work on the tables {} of schema `{schema}`; \
+                 `grant select, insert, update, delete on all tables in schema {schema}` to it",
+                forbidden.join(", ")
+            ))
+            .into());
+        }
         for spec in rows {
             self.sql.row(spec)?;
             warnings.extend(check_table(&mut connection, spec).await?);

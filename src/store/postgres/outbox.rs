@@ -54,6 +54,10 @@ const NEXT_DUE: &str = "select due from {s}.outbox where owner is null
        and coalesce(due, '1970-01-01 00:00:00+00'::timestamptz) > '1970-01-01 00:00:00+00'::timestamptz
      order by coalesce(due, '1970-01-01 00:00:00+00'::timestamptz), seq limit 1";
 
+/// The whole outbox is read, which is short unless a broker is away.
+const WAITING: &str = "select seq, destination, due, key, purpose, attributes, payload, owner, tries, problem
+ from {s}.outbox where due is null or due <= $1 order by problem is null, seq limit $2";
+
 /// The columns of rows to write, borrowed from them.
 #[derive(Default)]
 struct Columns<'a> {
@@ -206,6 +210,11 @@ impl PostgresStore {
             self.file(&mut tx, std::iter::once(letter)).await?;
         }
         Ok(tx.commit().await?)
+    }
+
+    pub(super) async fn read_waiting(&self, now: DateTime<Utc>, limit: usize) -> Sure<Vec<OutboxEntry>> {
+        let rows = sqlx::query(self.sql.get(WAITING)).bind(now).bind(clamp(limit)).fetch_all(&self.other.get()).await?;
+        rows.iter().map(read_entry).collect()
     }
 
     pub(super) async fn first_due(&self) -> Sure<Option<DateTime<Utc>>> {

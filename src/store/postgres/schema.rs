@@ -4,7 +4,7 @@ use super::{
     PostgresStore,
     errors::{Sure, unfit},
 };
-use crate::store::{Migrated, StoreError, StoreResult};
+use crate::store::{About, Connections, Migrated, StoreError, StoreResult};
 use sqlx::{Connection, PgConnection, Row};
 
 /// One step. Expand-only: `min` is the oldest version of a build that can work on what it leaves behind.
@@ -33,7 +33,26 @@ const META: &str = "create table if not exists {s}.meta (
     inbox_floor timestamptz not null
 )";
 
+/// Only what every role may see of the others.
+const SERVER: &str =
+    "select split_part(current_setting('server_version'), ' ', 1), current_setting('max_connections')::int8,
+    count(*), count(*) filter (where application_name = current_setting('application_name'))
+ from pg_stat_activity where datid is not null";
+
 impl PostgresStore {
+    pub(super) async fn tell_about(&self) -> Sure<About> {
+        let mut connection = self.other.get().acquire().await?;
+        let row = sqlx::query(SERVER).fetch_one(&mut *connection).await?;
+        let count = |n| Ok::<_, sqlx::Error>(u32::try_from(row.try_get::<i64, _>(n)?).unwrap_or(u32::MAX));
+        let connections = Connections { most: count(1)?, all: count(2)?, ours: count(3)? };
+        let server = format!("Postgres {}", row.try_get::<String, _>(0)?);
+        let schema = match found(&mut connection, self).await? {
+            Some((version, min)) if min > VERSION => return Err(too_old(self.sql.schema(), version, min).into()),
+            found => found.map_or(0, |(version, _)| version.unsigned_abs()),
+        };
+        Ok(About { server, schema, wanted: VERSION.unsigned_abs(), connections: Some(connections) })
+    }
+
     pub(super) async fn migrate_schema(&self) -> StoreResult<Migrated> {
         let schema = self.sql.schema();
         let migrated = self.step_up().await.map_err(|t| unfit(t, &format!("schema `{schema}` cannot be migrated")))?;

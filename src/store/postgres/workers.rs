@@ -7,13 +7,14 @@ use super::{
 };
 use crate::{
     clock,
-    store::{Hindered, InboxKey, Told, WorkerRecord},
+    store::{Alive, Hindered, InboxKey, Told, WorkerRecord},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Row, postgres::PgRow};
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 use uuid::Uuid;
 
@@ -154,6 +155,28 @@ impl PostgresStore {
             Ok(Told { worker: row.try_get("id")?, place: row.try_get("place")?, at: row.try_get("seen")?, hindered })
         };
         Ok(rows.iter().map(told).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn who_lives(&self, now: DateTime<Utc>) -> Sure<Vec<Alive>> {
+        let rows = sqlx::query(self.sql.get(
+            "select id, service, place, build, started,
+               extract(epoch from statement_timestamp() - $1 - seen)::float8 as silent
+             from {s}.worker order by started, id",
+        ))
+        .bind(ago(now))
+        .fetch_all(&self.other.get())
+        .await?;
+        let alive = |row: &PgRow| {
+            let worker = WorkerRecord {
+                id: row.try_get("id")?,
+                service: row.try_get("service")?,
+                place: row.try_get("place")?,
+                build: row.try_get("build")?,
+            };
+            let silent = Duration::try_from_secs_f64(row.try_get("silent")?).unwrap_or_default();
+            Ok(Alive { worker, started: row.try_get("started")?, silent })
+        };
+        Ok(rows.iter().map(alive).collect::<sqlx::Result<_>>()?)
     }
 
     pub(super) async fn leave(&self, worker: Uuid) -> Sure<()> {

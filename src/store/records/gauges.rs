@@ -1,7 +1,9 @@
 //! What waits in the store, for those who watch.
 
+use super::WorkerRecord;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use std::time::Duration;
 
 /// What waits in the tables, and since when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,4 +61,39 @@ pub struct Coming {
     pub error: String,
     /// When the next one is due.
     pub at: DateTime<Utc>,
+}
+
+/// What a database is, before anybody uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// Its name and version: `Postgres 15.8`.
+    pub server: String,
+    /// The version of the schema; 0: there are no tables yet.
+    pub schema: u32,
+    /// The version that this build brings it to.
+    pub wanted: u32,
+    /// `None` where there is no server to connect to.
+    pub connections: Option<Connections>,
+}
+
+/// Connections to a server of databases, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Connections {
+    /// Of whoever gives the same name as this process: the workers of the service, and its commands.
+    pub ours: u32,
+    /// Of everybody.
+    pub all: u32,
+    /// More it does not take.
+    pub most: u32,
+}
+
+/// A worker that began and has not signed off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alive {
+    /// What it said of itself.
+    pub worker: WorkerRecord,
+    /// When it began.
+    pub started: DateTime<Utc>,
+    /// So long ago it gave its last sign of life, by the store's clock.
+    pub silent: Duration,
 }

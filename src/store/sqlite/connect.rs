@@ -206,6 +206,15 @@ pub(super) fn readers(file: &File, options: &Options) -> SqlitePool {
         .connect_lazy_with(connect)
 }
 
+/// Connections of somebody who only looks: they make no file and no table, and leave the journal as it is.
+pub(super) async fn onlookers(file: &File, options: &Options) -> StoreResult<SqlitePool> {
+    file.check()?;
+    let connect = SqliteConnectOptions::new().filename(&file.path).busy_timeout(options.busy_timeout);
+    let connect = connect.pragma("query_only", "on").thread_name(|n| format!("pitcrew-sqlite-look-{n}"));
+    let pool = SqlitePoolOptions::new().max_connections(options.readers.max(1)).min_connections(0);
+    pool.connect_with(connect).await.map_err(|error| file.failed_to_open(error))
+}
+
 /// The kind of file system that `directory` is on: that of the longest mount point above it.
 fn file_system<'a>(mounts: &'a str, directory: &Path) -> Option<&'a str> {
     let mount = |line: &'a str| {

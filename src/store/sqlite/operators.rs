@@ -154,7 +154,7 @@ pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<Hist
     })
 }
 
-fn entries(rows: &[SqliteRow]) -> Vec<OutboxEntry> {
+pub(super) fn entries(rows: &[SqliteRow]) -> Vec<OutboxEntry> {
     let read = |row: &SqliteRow| match decode::outbox_entry(row) {
         Ok(entry) => Some(entry),
         Err(error) => {

@@ -1,7 +1,7 @@
 //! Transactional Outbox: whose row is whose.
 
 use super::{SqliteStore, bulk::uuids, decode, micros, writes};
-use crate::store::{DeadLetter, Destination, OutboxRow, Swept};
+use crate::store::{DeadLetter, Destination, OutboxEntry, OutboxRow, Swept};
 use chrono::{DateTime, Utc};
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
@@ -165,4 +165,11 @@ pub(super) async fn bury(store: &SqliteStore, row: Uuid, letter: &DeadLetter) ->
 pub(super) async fn next_due(store: &SqliteStore) -> sqlx::Result<Option<DateTime<Utc>>> {
     let select = sqlx::query("select min(due) as due from outbox where owner is null and due is not null");
     decode::maybe_time(&select.fetch_one(&store.readers).await?, "due")
+}
+
+pub(super) async fn waiting(store: &SqliteStore, now: DateTime<Utc>, limit: usize) -> sqlx::Result<Vec<OutboxEntry>> {
+    let select =
+        sqlx::query("select * from outbox where due is null or due <= ? order by problem is null, seq limit ?");
+    let select = select.bind(micros(now)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+    Ok(super::operators::entries(&select.fetch_all(&store.readers).await?))
 }

@@ -1,7 +1,7 @@
 //! Migrations: the tables of this build, in one transaction, safe to race.
 
 use super::SqliteStore;
-use crate::store::{Migrated, StoreError, StoreResult};
+use crate::store::{About, Migrated, StoreError, StoreResult};
 use sqlx::{Executor, SqliteConnection};
 
 /// Expand-only: a migration may be undone by nobody, and the release before must still work on it.
@@ -36,17 +36,7 @@ pub(super) const TABLES: [&str; 13] = [
 
 pub(super) async fn migrate(store: &SqliteStore) -> StoreResult<Migrated> {
     let mut tx = store.answer(store.begin_write().await)?;
-    let from = store.answer(version(&mut tx).await)?;
-    if let Some((schema, min_schema)) = from
-        && min_schema > VERSION
-    {
-        let file = store.path().display();
-        return Err(StoreError::Unfit(format!(
-            "the database {file} has schema {schema} and needs a build that knows at least {min_schema}; this one knows {VERSION}: \
-             use the newer build"
-        )));
-    }
-    let schema = from.map_or(0, |(schema, _)| schema);
+    let schema = known(store, &mut tx).await?;
     let todo = MIGRATIONS.iter().skip(schema as usize);
     if todo.len() == 0 {
         return Ok(Migrated { from: schema, to: schema });
@@ -68,6 +58,28 @@ pub(super) async fn migrate(store: &SqliteStore) -> StoreResult<Migrated> {
     }
     store.answer(tx.commit().await)?;
     Ok(Migrated { from: schema, to: VERSION })
+}
+
+pub(super) async fn about(store: &SqliteStore) -> StoreResult<About> {
+    let mut connection = store.answer(store.readers.acquire().await)?;
+    let schema = known(store, &mut connection).await?;
+    let version = sqlx::query_scalar("select sqlite_version()").fetch_one(&mut *connection).await;
+    let server = format!("SQLite {}", store.answer::<String>(version)?);
+    Ok(About { server, schema, wanted: VERSION, connections: None })
+}
+
+/// The database's schema, 0 where there is none yet. Refuses one that this build is too old for.
+async fn known(store: &SqliteStore, connection: &mut SqliteConnection) -> StoreResult<u32> {
+    match store.answer(version(connection).await)? {
+        Some((schema, min_schema)) if min_schema > VERSION => {
+            let file = store.path().display();
+            Err(StoreError::Unfit(format!(
+                "the database {file} has schema {schema} and needs a build that knows at least {min_schema}; this one knows \
+                 {VERSION}: use the newer build"
+            )))
+        }
+        found => Ok(found.map_or(0, |(schema, _)| schema)),
+    }
 }
 
 /// The database's schema and `min_schema`; `None` where there is none yet.

@@ -1,7 +1,10 @@
 //! The living: workers, their claims, and the consumers that they run.
 
 use super::{SqliteStore, bulk::array, decode, micros};
-use crate::store::{Hindered, InboxKey, Told, WorkerRecord};
+use crate::{
+    clock,
+    store::{Alive, Hindered, InboxKey, Told, WorkerRecord},
+};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::{Row as _, sqlite::SqliteRow, types::Json};
@@ -41,6 +44,22 @@ pub(super) async fn hindered(store: &SqliteStore, seen_since: DateTime<Utc>) -> 
         Ok(Told { worker: row.try_get("id")?, place: row.try_get("place")?, at, hindered })
     };
     rows.iter().map(told).collect()
+}
+
+pub(super) async fn all(store: &SqliteStore, now: DateTime<Utc>) -> sqlx::Result<Vec<Alive>> {
+    let select = "select id, service, place, build, started, beat from worker order by started, id";
+    let rows = sqlx::query(select).fetch_all(&store.readers).await?;
+    let alive = |row: &SqliteRow| {
+        let worker = WorkerRecord {
+            id: row.try_get("id")?,
+            service: row.try_get("service")?,
+            place: row.try_get("place")?,
+            build: row.try_get("build")?,
+        };
+        let silent = clock::between(decode::time(row, "beat")?, now);
+        Ok(Alive { worker, started: decode::time(row, "started")?, silent })
+    };
+    rows.iter().map(alive).collect()
 }
 
 pub(super) async fn end(store: &SqliteStore, worker: Uuid) -> sqlx::Result<()> {

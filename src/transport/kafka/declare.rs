@@ -34,13 +34,7 @@ pub(super) async fn declare(
             missing.join(", ")
         ));
     }
-    let unseen = seen.unseen();
-    if !unseen.is_empty() {
-        refusals.push(format!(
-            "this user may not use topics: {}; give it READ on those of subscriptions and WRITE on all",
-            unseen.join(", ")
-        ));
-    }
+    refusals.extend(seen.forbidden());
     refusals.extend(groups(options, endpoints).await?);
     if seen.is_short_sighted() {
         warn!("this user may not read the topics' settings (DESCRIBE_CONFIGS); they are not checked");
@@ -100,7 +94,7 @@ async fn known(options: &Options, endpoints: &Endpoints) -> Result<Survey, Trans
 }
 
 /// The groups that this user may not use. Where we have no name, nothing is forbidden to us alone, and nothing is asked.
-async fn groups(options: &Options, endpoints: &Endpoints) -> Result<Vec<String>, TransportError> {
+pub(super) async fn groups(options: &Options, endpoints: &Endpoints) -> Result<Vec<String>, TransportError> {
     if options.security.login.is_none() && options.security.client_cert.is_none() {
         return Ok(Vec::new());
     }

@@ -21,6 +21,8 @@ use tracing::debug;
 
 /// How long the brokers may take for an answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for somebody who only wants to know whether they are there.
+const ONCE: Duration = Duration::from_secs(3);
 /// After each of these it is looked whether there is any hope.
 const STEP: Duration = Duration::from_millis(500);
 
@@ -73,6 +75,17 @@ pub(super) fn reach(options: &Options, group: Option<&str>) -> Result<BaseConsum
     Ok(client)
 }
 
+/// Who answers, asked once. A broker tells clients no version of its own.
+pub(super) fn about(options: &Options) -> Result<String, TransportError> {
+    let mut config = options.client();
+    config.set_log_level(RDKafkaLogLevel::Info);
+    let client: BaseConsumer<Heard> = config.create_with_context(Heard::default()).map_err(|error| unfit(&error))?;
+    let all = metadata_within(ONCE, &client, options, None)?;
+    let brokers = all.brokers().len();
+    let user = options.security.login.as_ref().map(|login| format!(", user {}", login.user)).unwrap_or_default();
+    Ok(format!("Kafka, {brokers} {}{user}", if brokers == 1 { "broker" } else { "brokers" }))
+}
+
 /// A client that cannot even be made: a file that is no certificate, a build without OpenSSL.
 pub(super) fn unfit(error: &KafkaError) -> TransportError {
     TransportError::Unfit(format!("the client cannot be made of these settings: {error}"))
@@ -84,7 +97,16 @@ pub(super) fn metadata(
     options: &Options,
     topic: Option<&str>,
 ) -> Result<Metadata, TransportError> {
-    let until = clock::instant() + PATIENCE;
+    metadata_within(PATIENCE, client, options, topic)
+}
+
+fn metadata_within(
+    patience: Duration,
+    client: &BaseConsumer<Heard>,
+    options: &Options,
+    topic: Option<&str>,
+) -> Result<Metadata, TransportError> {
+    let until = clock::instant() + patience;
     loop {
         let error = match client.fetch_metadata(topic, STEP) {
             Ok(metadata) => return Ok(metadata),
@@ -94,7 +116,9 @@ pub(super) fn metadata(
         if let Some(hopeless) = hopeless(client.context(), options) {
             return Err(hopeless);
         }
-        if clock::instant() >= until {
+        // Asked once, a refusal of all of them is the answer.
+        let refused = patience == ONCE && client.context().of(RDKafkaErrorCode::AllBrokersDown).is_some();
+        if refused || clock::instant() >= until {
             let said = client.context().of(RDKafkaErrorCode::BrokerTransportFailure);
             return Err(TransportError::Away(said.map_or_else(|| error.to_string(), |said| explained(&said, options))));
         }

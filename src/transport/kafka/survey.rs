@@ -158,6 +158,17 @@ impl Survey {
         self.topics.iter().filter(|(_, (_, state))| *state == State::Unseen).map(|(name, _)| &**name).collect()
     }
 
+    /// Why a user who may not see them all cannot work.
+    pub(super) fn forbidden(&self) -> Option<String> {
+        let unseen = self.unseen();
+        (!unseen.is_empty()).then(|| {
+            format!(
+                "this user may not use topics: {}; give it READ on those of subscriptions and WRITE on all",
+                unseen.join(", ")
+            )
+        })
+    }
+
     /// Everything that keeps a topic from being fit.
     pub(super) fn weak(&self) -> Vec<String> {
         let weak = |(name, (wanted, state)): (&String, &(Wanted, State))| match state {
@@ -234,7 +245,7 @@ impl Survey {
             let thing = format!("topic `{}`: its delay is not among the tiers any more; {what}", stray.topic);
             findings.push(Finding { thing, standing: Standing::Stray });
         }
-        Ok(Inspection { findings, reach: self.reach() })
+        Ok(Inspection { findings, reach: self.reach(), refusals: self.forbidden().into_iter().collect() })
     }
 
     fn reach(&self) -> String {

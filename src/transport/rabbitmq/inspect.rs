@@ -23,13 +23,13 @@ pub(super) async fn inspect(
     let Some(management) = management else {
         let reach = "Seen over AMQP only: no bindings, policies, feature flags or strays. Set `management` of the transport to \
                      the address of RabbitMQ's management API to see them.";
-        return Ok(Inspection { findings, reach: reach.into() });
+        return Ok(Inspection { findings, reach: reach.into(), refusals: Vec::new() });
     };
     match management.snapshot().await {
         Ok(seen) => Ok(deeper(findings, endpoints, items, &seen)),
         Err(why) => {
             let reach = format!("Seen over AMQP only: no bindings, policies, feature flags or strays, because {why}.");
-            Ok(Inspection { findings, reach })
+            Ok(Inspection { findings, reach, refusals: Vec::new() })
         }
     }
 }
@@ -68,7 +68,7 @@ fn deeper(mut findings: Vec<Finding>, endpoints: &Endpoints, items: &[Item], see
                  `rabbitmqctl list_feature_flags` must have stream_queue enabled."
             .into(),
     };
-    Inspection { findings, reach }
+    Inspection { findings, reach, refusals: Vec::new() }
 }
 
 fn flag(flags: &[Flag]) -> Option<Finding> {

@@ -96,6 +96,24 @@ impl Link {
         }
     }
 
+    /// The connection, or why the first try did not bring one: waits at most `patience`.
+    pub(super) async fn first_answer(&self, patience: Duration) -> Result<Arc<Connection>, TransportError> {
+        let mut seen = self.0.seen.subscribe();
+        tokio::select! {
+            connection = self.connection(patience, false) => connection,
+            Ok(failed) = seen.wait_for(|seen| seen.failure.as_ref().is_some_and(|failure| !failure.unfit)) => {
+                let why = failed.failure.as_ref().map(|failure| failure.text.clone());
+                Err(TransportError::Away(why.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// Host and port, where it is reached without TLS.
+    pub(super) fn plain(&self) -> Option<(String, u16)> {
+        let Address { uri, tls, .. } = &*self.0.address;
+        tls.is_none().then(|| (uri.authority.host.clone(), uri.authority.port))
+    }
+
     pub(super) async fn close(&self) {
         let mut connection = None;
         self.0.seen.send_modify(|seen| {

@@ -13,8 +13,8 @@ use pitcrew::{
 use std::{
     fs::File,
     ops::Range,
-    path::PathBuf,
-    process::{Child, Command, ExitStatus},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -197,6 +197,29 @@ impl Shop {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// A command beside the workers, with the shop's config and further environment: how it ended and what it printed.
+    pub fn typed(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+        let mut command = self.clean(self.binary);
+        command.args(arguments).arg("--config").arg(self.directory.path().join("pitcrew.toml"));
+        command.envs(environment.iter().copied()).output().expect("it runs")
+    }
+
+    /// A line as somebody types it into a shell, where the worker's binary is on the path.
+    pub fn shell(&self, line: &str) -> Output {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let binaries = Path::new(self.binary).parent().expect("a directory").display();
+        self.clean("sh").args(["-c", line]).env("PATH", format!("{binaries}:{path}")).output().expect("it runs")
+    }
+
+    fn clean(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.directory.path()).stdin(Stdio::null()).env("USER", "tester");
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PITCREW_")) {
+            command.env_remove(name);
+        }
+        command
     }
 
     /// A file beside its database, with this in it.
