@@ -12,10 +12,11 @@ use serde_json::Value;
 use session::Session;
 use std::process::Stdio;
 
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 28] = [
     &[],
     &["run"],
     &["send"],
+    &["doctor"],
     &["explain"],
     &["dead"],
     &["dead", "groups"],

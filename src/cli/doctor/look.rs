@@ -23,6 +23,8 @@ const TO_CLOSE: Duration = Duration::from_millis(500);
 pub(super) const RETRIES: usize = 1_000;
 /// Letters, the newest: their payloads come with them.
 pub(super) const LETTERS: usize = 1_000;
+/// Rows that could leave: those with a problem, then the oldest.
+const WAITING: usize = 20;
 /// Losses of the broker, the newest.
 const LOSSES: usize = 20;
 
@@ -161,7 +163,7 @@ impl Rows {
         };
         let slow = async {
             let gauges = within(until, store.gauges(now)).await;
-            let waiting = within(until, store.waiting(now, 1)).await;
+            let waiting = within(until, store.waiting(now, WAITING)).await;
             let retries = within(until, store.retries(now, RETRIES)).await;
             (gauges, waiting, retries, within(until, store.dead_letters(&open, LETTERS)).await)
         };

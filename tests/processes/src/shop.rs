@@ -122,6 +122,13 @@ impl Shop {
         Self { directory, binary, settings, prefix, config, store, client }
     }
 
+    /// The same with other settings, for what is started or typed from now on.
+    pub fn with(mut self, change: impl FnOnce(&mut String)) -> Self {
+        change(&mut self.settings);
+        std::fs::write(self.directory.path().join("pitcrew.toml"), &self.settings).expect("the config is written");
+        self
+    }
+
     /// The channel of commands, and its queue or group.
     pub fn commands(&self) -> String {
         format!("{}.commands", self.prefix)

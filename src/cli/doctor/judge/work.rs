@@ -11,7 +11,7 @@ use crate::{
         output::{age, clock_time, distance, short},
     },
     clock, dead_letter,
-    store::{Alive, Coming, Gauges, LetterState, OutboxEntry},
+    store::{Alive, Coming, Gauges, Hindered, LetterState, OutboxEntry},
     telemetry::metrics::OTHER,
     worker::{BEAT, Lag, Lags},
 };
@@ -33,7 +33,9 @@ pub(super) fn lines(facts: &Facts, advice: &Advice) -> Vec<Line> {
     let waits = lags.iter().map(|(.., lag)| lag.messages).sum::<u64>() > 0;
     let mut lines = Vec::new();
     if let Some(rows) = rows {
-        lines.extend(workers(&rows.workers, waits, facts.now, advice));
+        // What the configuration is refused for was told; asked again it is refused again.
+        let check = if facts.plan.refusals.is_empty() { "config check" } else { "config show" };
+        lines.extend(workers(&rows.workers, waits, check, facts.now, advice));
     }
     lines.extend(channels(facts, &lags, advice));
     if let Some(rows) = rows {
@@ -49,14 +51,14 @@ pub(super) fn lines(facts: &Facts, advice: &Advice) -> Vec<Line> {
 
 // ---- who works
 
-fn workers(answer: &Answer<Vec<Alive>>, waits: bool, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
+fn workers(answer: &Answer<Vec<Alive>>, waits: bool, check: &str, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
     let Ok(all) = answer else { return unknown("workers", answer, advice).into_iter().collect() };
     let (living, lost): (Vec<&Alive>, Vec<&Alive>) = all.iter().partition(|alive| alive.silent < 5 * BEAT);
     let facts = json!(all.iter().map(|alive| json!({
         "id": alive.worker.id, "service": alive.worker.service, "place": alive.worker.place, "build": alive.worker.build,
         "started": alive.started, "silent_seconds": alive.silent.as_secs_f64(), "alive": alive.silent < 5 * BEAT,
     })).collect::<Vec<_>>());
-    let check = || advice.run("config check");
+    let check = || advice.run(check);
     let named = |workers: &[&Alive], how: &dyn Fn(&Alive) -> String| {
         let more = workers.len().saturating_sub(SHOWN);
         let first = workers.iter().take(SHOWN).map(|alive| format!("{} {}", alive.worker.place, how(alive)));
@@ -124,6 +126,7 @@ fn channels(facts: &Facts, lags: &[(String, &'static str, Lag)], advice: &Advice
     }
     let rows = facts.store.rows.as_ref();
     let stuck = rows.and_then(|rows| rows.waiting.as_ref().ok()?.first());
+    let keeps_rows = facts.broker.promises.is_some_and(|promises| promises.keeps_rows);
     let missing = |why: &str| {
         let seen = matches!(&facts.broker.inspection, Some(Ok(seen)) if !seen.findings.is_empty());
         // What is not there is told as such.
@@ -138,8 +141,8 @@ fn channels(facts: &Facts, lags: &[(String, &'static str, Lag)], advice: &Advice
         .map(|(name, places)| {
             let depth = facts.broker.depths.iter().find(|(known, _)| **known == *name);
             let consumers = depth.and_then(|(_, depth)| depth.as_ref().ok()?.consumers);
-            let is_told = places.iter().any(|(place, _)| *place == "queue") || !subscriptions.contains(name);
-            channel(name, &places, consumers, is_told, stuck, advice)
+            let is_counted = places.iter().any(|(place, _)| *place == "queue") || !subscriptions.contains(name);
+            channel(name, &places, &Known { consumers, is_counted, keeps_rows, stuck }, advice)
         })
         .collect();
     for (name, depth) in &facts.broker.depths {
@@ -155,42 +158,48 @@ fn channels(facts: &Facts, lags: &[(String, &'static str, Lag)], advice: &Advice
     lines
 }
 
-fn channel(
-    name: &str,
-    places: &[(&'static str, Lag)],
+/// What is known of a subscription or channel beside what waits for it.
+struct Known<'a> {
     consumers: Option<u64>,
-    is_told: bool,
-    stuck: Option<&OutboxEntry>,
-    advice: &Advice,
-) -> Line {
+    /// Whether its queue could be counted.
+    is_counted: bool,
+    /// Where a message is a row.
+    keeps_rows: bool,
+    /// A row that could leave.
+    stuck: Option<&'a OutboxEntry>,
+}
+
+fn channel(name: &str, places: &[(&'static str, Lag)], known: &Known<'_>, advice: &Advice) -> Line {
     let (mut worst, mut told, mut facts) = ((Standing::Ok, ""), Vec::new(), serde_json::Map::new());
+    let is_deserted = known.consumers == Some(0);
     for (place, lag) in places {
-        let limits = if *place == "queue" { QUEUE_LATE } else { ROWS_LATE };
-        let standing = match (lag.messages, lag.seconds) {
-            (0, _) => Standing::Ok,
-            (_, Some(seconds)) if seconds >= limits[1] => Standing::Bad,
-            (_, Some(seconds)) if seconds >= limits[0] => Standing::Warn,
-            (DEEP.., None) if *place == "queue" => Standing::Bad,
-            _ if *place == "queue" && consumers == Some(0) => Standing::Warn,
+        facts.insert((*place).to_owned(), json!({ "messages": lag.messages, "seconds": lag.seconds }));
+        if lag.messages == 0 {
+            continue;
+        }
+        let is_queue = *place == "queue";
+        let [warn, bad] = if is_queue || known.keeps_rows { QUEUE_LATE } else { ROWS_LATE };
+        let standing = match lag.seconds {
+            Some(seconds) if seconds >= bad => Standing::Bad,
+            Some(seconds) if seconds >= warn => Standing::Warn,
+            None if is_queue && lag.messages > DEEP => Standing::Bad,
+            _ if is_queue && is_deserted => Standing::Warn,
             _ => Standing::Ok,
         };
         if standing > worst.0 {
             worst = (standing, place);
         }
         let late = match lag.seconds {
-            Some(seconds) if lag.messages > 0 => format!(", {} late", seconds_in_words(seconds)),
-            None if lag.messages > 0 && *place == "queue" => ", for how long the broker does not tell".into(),
-            _ => String::new(),
+            Some(seconds) => format!(", {} late", seconds_in_words(seconds)),
+            None if is_queue => ", for how long the broker does not tell".into(),
+            None => String::new(),
         };
-        if lag.messages > 0 {
-            told.push(format!("{} in {place}{late}", lag.messages));
-        }
-        facts.insert((*place).to_owned(), json!({ "messages": lag.messages, "seconds": lag.seconds }));
+        told.push(format!("{} in {place}{late}", lag.messages));
     }
-    if consumers == Some(0) && worst.0 > Standing::Ok {
+    if is_deserted && worst.0 > Standing::Ok {
         told.push("nobody listens".into());
     }
-    if !is_told {
+    if !known.is_counted {
         told.push("its queue is not known".into());
     }
     let what = if told.is_empty() { "nothing waits".to_owned() } else { told.join("; ") };
@@ -198,17 +207,16 @@ fn channel(
         OTHER => format!("for what no handler here listens to: {what}"),
         name => format!("{name}: {what}"),
     };
-    let queue = if consumers == Some(0) { "config check" } else { "config show" };
     let then = || match worst.1 {
-        "queue" => advice.run(queue),
-        _ => advice.about("explain", stuck.map(|entry| entry.row.envelope.id.as_str()), "topology plan"),
+        "queue" => advice.run("config show"),
+        _ => advice.about("explain", known.stuck.map(|entry| entry.row.envelope.id.as_str()), "topology plan"),
     };
     let line = match worst.0 {
         Standing::Ok => Line::ok("lag", says),
         Standing::Warn => Line::warn("lag", says, then()),
         Standing::Bad => Line::bad("lag", says, then()),
     };
-    line.with(json!({ "name": name, "places": facts, "consumers": consumers }))
+    line.with(json!({ "name": name, "places": facts, "consumers": known.consumers }))
 }
 
 fn seconds_in_words(seconds: f64) -> String {
@@ -246,6 +254,7 @@ fn outbox(rows: &Rows, keeps_rows: bool, now: DateTime<Utc>, advice: &Advice) ->
             "outbox",
             match (ready, later) {
                 (0, 0) => "empty".to_owned(),
+                _ if keeps_rows => format!("{ready} are in queues, {later} wait for their time"),
                 _ => format!("{ready} could leave, {later} wait for their time"),
             },
         ),
@@ -318,9 +327,11 @@ fn letters(rows: &Rows, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
 
 fn handlers(rows: &Rows, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
     let Ok(told) = &rows.hindered else { return unknown("handlers", &rows.hindered, advice).into_iter().collect() };
-    let fails = |consumer: &str| {
-        let coming = rows.retries.iter().flatten().find(|coming| coming.consumer == consumer);
-        coming.map(|coming| coming.id.as_str())
+    // One that failed, or one that waits in front of it.
+    let example = |what: &Hindered| {
+        let failed = rows.retries.iter().flatten().find(|coming| coming.consumer == what.consumer);
+        let waits = || rows.waiting.iter().flatten().find(|entry| entry.row.envelope.ty == what.ty);
+        failed.map(|coming| coming.id.as_str()).or_else(|| Some(waits()?.row.envelope.id.as_str()))
     };
     let hindered = told.iter().flat_map(|told| told.hindered.iter().map(move |what| (told, what)));
     let mut lines: Vec<Line> = hindered
@@ -332,7 +343,7 @@ fn handlers(rows: &Rows, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
                 what.waiting,
                 why_paused(what, now)
             );
-            let then = advice.about("explain", fails(&what.consumer), "dead groups");
+            let then = advice.about("explain", example(what), "dead groups");
             Line::warn("handlers", says, then).with(json!({ "place": told.place, "hindered": what }))
         })
         .collect();
