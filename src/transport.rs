@@ -23,7 +23,6 @@ use crate::{
     store::{Destination, OutboxRow},
 };
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use std::{sync::Arc, time::Duration};
 
 /// A broker that did not do what it was asked.

@@ -6,11 +6,10 @@ use super::{Globals, output};
 use crate::{
     clock,
     config::parse_duration,
-    store::{Audit, AuditFilter, Bodies},
+    store::{Audit, AuditFilter},
     worker::open_store,
 };
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use std::os::unix::fs::MetadataExt;
 use tracing::warn;
 
@@ -75,7 +74,7 @@ impl List {
         let shown = &found[..found.len().min(self.limit)];
         if as_json {
             for audit in shown {
-                output::line(document(audit)?.to_string());
+                output::line(audit.document().to_string());
             }
             return Ok(());
         }
@@ -102,20 +101,6 @@ impl List {
         }
         Ok(())
     }
-}
-
-/// With both payloads, if one was changed.
-fn document(audit: &Audit) -> serde_json::Result<Value> {
-    let mut told = serde_json::to_value(audit)?;
-    if let Some(Bodies { before, after }) = audit.bodies.as_deref() {
-        let body = |bytes: &[u8]| {
-            let text = || Value::String(String::from_utf8_lossy(bytes).into_owned());
-            serde_json::from_slice(bytes).unwrap_or_else(|_| text())
-        };
-        told["before"] = body(before);
-        told["after"] = body(after);
-    }
-    Ok(told)
 }
 
 impl Globals {

@@ -126,7 +126,10 @@ mod tests {
         let long = "word ".repeat(30);
         let lines = as_lines(&finding(Standing::Endangered(long.clone())));
         assert_eq!(lines[0], "danger   queue `a`");
-        assert!(lines[1..].iter().all(|line| line.starts_with("         word") && line.len() <= WIDTH), "{lines:?}");
+        assert!(
+            lines[1..].iter().all(|line| line.starts_with("         word") && line.len() <= output::WIDTH),
+            "{lines:?}"
+        );
         let words: Vec<_> = lines[1..].iter().flat_map(|line| line.split_whitespace()).collect();
         assert_eq!(words, long.split_whitespace().collect::<Vec<_>>());
     }

@@ -145,9 +145,10 @@ impl Transport for ByChannel {
         let seen = join_all(shares.iter().map(|(broker, share)| broker.transport.inspect(share))).await;
         let mut whole = Inspection::default();
         for ((broker, _), seen) in shares.iter().zip(seen) {
-            let Inspection { findings, reach } = seen.map_err(|error| broker.told(error))?;
+            let Inspection { findings, reach, refusals } = seen.map_err(|error| broker.told(error))?;
             let named = |finding: Finding| Finding { thing: format!("{}: {}", broker.name, finding.thing), ..finding };
             whole.findings.extend(findings.into_iter().map(named));
+            whole.refusals.extend(refusals.into_iter().map(|refusal| format!("[transport.{}] {refusal}", broker.name)));
             if !reach.is_empty() {
                 let gap = if whole.reach.is_empty() { "" } else { " " };
                 whole.reach += &format!("{gap}{}: {reach}", broker.name);

@@ -161,11 +161,7 @@ fn topology(broker: &Broker, advice: &Advice) -> Vec<Line> {
         };
         lines.push(line.with(json!({ "missing": count })));
     }
-    each(
-        &things(|standing| matches!(standing, Stands::Endangered(_))),
-        |of, says, then| Line::warn(of, says, then),
-        &mut lines,
-    );
+    each(&things(|standing| matches!(standing, Stands::Endangered(_))), Line::warn, &mut lines);
     if lines.is_empty() {
         let strays = things(|standing| matches!(standing, Stands::Stray)).len();
         let strays = if strays == 0 { String::new() } else { format!(", and {strays} that nobody here wants") };

@@ -30,7 +30,7 @@ const OLD_UNDATED: &str = "delete from {s}.inbox_undated
 
 const OLD_AUDIT: &str = "delete from {s}.audit
  where ctid = any(array(select ctid from {s}.audit where at < $1 order by at, ctid limit 5000))
- returning actor, action, target, reason, at";
+ returning actor, action, target, reason, at, body_before, body_after";
 
 impl PostgresStore {
     /// Whether a detached partition may be dropped: everything of it is in a file. Nobody writes to it any more, so that its pages
@@ -109,21 +109,21 @@ impl PostgresStore {
             rows.sort_by_cached_key(|audit| {
                 (audit.at, audit.target.clone(), audit.action.clone(), audit.reason.clone())
             });
-            rows
+            rows.iter().map(crate::store::Audit::document).collect()
         };
         self.export_step(on, sink, "operators", (OLD_AUDIT, days::day_of(audit)), read_audit, sorted, done).await
     }
 
     /// Deleted, written, and only then committed.
     #[expect(clippy::too_many_arguments, reason = "two callers, above")]
-    async fn export_step<T: serde::Serialize>(
+    async fn export_step<T, U: serde::Serialize>(
         &self,
         on: &mut PgConnection,
         sink: &Sink,
         name: &str,
         (text, before): (&'static str, Time),
         read: fn(&PgRow) -> Sure<T>,
-        sorted: impl Fn(Vec<T>) -> Vec<T>,
+        sorted: impl Fn(Vec<T>) -> Vec<U>,
         done: &mut Maintained,
     ) -> Sure<()> {
         loop {

@@ -54,12 +54,12 @@ const TRIM: &[(Kept, &str)] = &[
            select ctid from {s}.dead_letter where last_at < $1 and state in ('replayed', 'discarded') limit 1000))",
     ),
     (
-        Kept::AsLetters,
+        Kept::Letters,
         "delete from {s}.dead_replay_letter where ctid = any(array(
            select l.ctid from {s}.dead_replay_letter l join {s}.dead_replay r on r.id = l.replay where r.began < $1 limit 1000))",
     ),
     (
-        Kept::AsLetters,
+        Kept::Letters,
         "delete from {s}.dead_replay where ctid = any(array(select ctid from {s}.dead_replay where began < $1 limit 1000))",
     ),
 ];

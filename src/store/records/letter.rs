@@ -136,6 +136,23 @@ pub struct Audit {
     pub bodies: Option<Box<Bodies>>,
 }
 
+impl Audit {
+    /// All of it, both payloads too: as JSON, or as text where they are none.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        let body = |bytes: &[u8]| {
+            serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
+        };
+        let mut told = serde_json::json!({
+            "actor": self.actor, "action": self.action, "target": self.target, "reason": self.reason, "at": self.at,
+        });
+        if let Some(Bodies { before, after }) = self.bodies.as_deref() {
+            told["before"] = body(before);
+            told["after"] = body(after);
+        }
+        told
+    }
+}
+
 /// A payload that an operator changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bodies {

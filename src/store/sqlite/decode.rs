@@ -4,8 +4,7 @@ use crate::{
     message::wire,
     store::{
         Attempt, AttemptKind, Audit, Bodies, DeadLetter, Handled, InboxRow, LetterKey, LetterState, OutboxEntry,
-        OutboxRow,
-        Purpose, StoredDocument,
+        OutboxRow, Purpose, StoredDocument,
     },
 };
 use bytes::Bytes;

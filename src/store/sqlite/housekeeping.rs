@@ -61,8 +61,11 @@ const OLD_REPLAYED: &str = concat!(
     step!(),
     ")"
 );
-const OLD_REPLAYS: &str =
-    concat!("delete from dead_replay where rowid in (select rowid from dead_replay where began < ? limit ", step!(), ")");
+const OLD_REPLAYS: &str = concat!(
+    "delete from dead_replay where rowid in (select rowid from dead_replay where began < ? limit ",
+    step!(),
+    ")"
+);
 
 /// Nothing that still waits for somebody is trimmed: open letters stay however old they are.
 pub(super) async fn maintain(

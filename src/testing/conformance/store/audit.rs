@@ -138,7 +138,8 @@ async fn some_old(on: &Subject, now: DateTime<Utc>) -> (Vec<String>, Vec<String>
     on.commit(&gone).await;
     on.commit(&kept).await;
     for at in [now - 500 * DAY, now - DAY] {
-        let action = Audit { at, ..audit("declare", &format!("mq/{}", at.timestamp())) };
+        let bodies = Some(Box::new(Bodies { before: b"{\"as\": \"it died\"}".into(), after: b"mended".into() }));
+        let action = Audit { at, bodies, ..audit("declare", &format!("mq/{}", at.timestamp())) };
         on.store.record_action(&action).await.expect("it is recorded");
     }
     let sorted = |batch: &[Finished]| {
@@ -166,6 +167,7 @@ pub(super) async fn what_retention_drops_is_in_the_sink_first(on: Subject) {
     assert_eq!(done.kept, Vec::<String>::new());
     assert_eq!(folder.lines("inbox", "id"), gone, "each once");
     assert_eq!(folder.lines("operators", "target"), [format!("mq/{}", (now - 500 * DAY).timestamp())]);
+    assert_eq!(folder.lines("operators", "after"), ["mended"], "both payloads too");
     assert_eq!((left(&on).await, actions(&on).await), (kept, 1));
     let names = folder.names();
     assert_eq!(done.exported.iter().cloned().collect::<BTreeSet<_>>(), names, "and nothing unfinished");

@@ -1,6 +1,6 @@
 //! Cases: replays of many dead letters.
 
-use super::{Subject, samples::*};
+use super::{Subject, history::RETENTION, samples::*};
 use crate::{clock, store::*};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -215,7 +215,7 @@ pub(super) async fn housekeeping_drops_replays_that_are_older_than_letters_are_k
     for replay in [&young, &old] {
         on.store.plan_replay(replay, &keys).await.expect("it can be planned");
     }
-    let retention = Retention { inbox: 14 * DAY, letters: 90 * DAY };
+    let retention = RETENTION;
     let done = on.store.maintain(&retention, now).await.expect("housekeeping is done");
     assert_eq!(done.trimmed, 3, "the job and its letters");
     assert_eq!(on.store.replays(9).await.expect("replays can be read"), std::slice::from_ref(&young));
