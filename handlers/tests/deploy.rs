@@ -87,11 +87,56 @@ fn every_alert_leads_to_a_heading_that_names_a_command() {
     }
 }
 
+/// As `doctor` writes them, and not as somebody thinks that it does.
+#[test]
+fn every_symptom_begins_with_what_doctor_says_of_it() {
+    let page = read("docs/runbook.md");
+    let (first, rest) = page.split_once("\n## ").expect("symptoms");
+    assert!(first.contains("\ncar-worker doctor "), "it comes first");
+    let says: String = ["src/cli/doctor/judge.rs", "src/cli/doctor/judge/work.rs"].map(|file| read(file)).concat();
+    let is_line = |line: &&str| ["ok    ", "warn  ", "bad   "].iter().any(|word| line.starts_with(word));
+    for section in rest.split("\n## ") {
+        let (heading, text) = section.split_once('\n').expect("a heading and a text");
+        let (_, shown) = text.split_once("```text\n$ car-worker doctor\n").unwrap_or_else(|| panic!("{heading}: no doctor"));
+        let (shown, _) = shown.split_once("```").expect("an end");
+        let begins = text.find("```").map(|at| text[at..].starts_with("```text\n$ car-worker doctor\n"));
+        assert_eq!(begins, Some(true), "{heading}: something else is typed first");
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines.iter().any(|line| line.starts_with("warn  ") || line.starts_with("bad   ")), "{heading}: all is well");
+        for line in lines.iter().filter(|line| is_line(line)) {
+            let (of, sentence) = line[6..].split_at(10);
+            assert!(says.contains(&format!("(\"{}\"", of.trim_end())), "{heading}: it says nothing of {of:?}");
+            assert!(sentence.starts_with("  ") && sentence.len() > 10, "{heading}: {line}");
+        }
+        for line in lines.iter().filter(|line| !is_line(line)) {
+            assert!(line.starts_with("                  "), "{heading}: {line}");
+        }
+        let (orange, commands) =
+            (lines.iter().filter(|line| is_line(line) && !line.starts_with("ok")), lines.iter().filter(|l| l.contains("→ car-worker ")));
+        assert_eq!(orange.count(), commands.count(), "{heading}: each line that is not ok ends in a command");
+    }
+}
+
+/// A screen that is green while somebody is woken, or the other way round, helps nobody.
+#[test]
+fn doctor_turns_red_where_an_alert_fires() {
+    let (alerts, doctor) = (read("deploy/prometheus/alerts.yml"), read("src/cli/doctor/judge/work.rs"));
+    for (expression, constant) in [
+        ("pitcrew_lag_seconds{place=\"queue\"}) > 300\n", "const QUEUE_LATE: [f64; 2] = [60.0, 300.0];"),
+        ("pitcrew_outbox_oldest_age_seconds) > 60\n", "const ROWS_LATE: [f64; 2] = [10.0, 60.0];"),
+        ("pitcrew_lag_messages{place=\"queue\"}) > 1000\n", "const DEEP: u64 = 1_000;"),
+    ] {
+        assert!(alerts.contains(expression) && doctor.contains(constant), "{expression}{constant}");
+    }
+}
+
 /// The command lines of the runbook, as they would be typed.
 fn commands() -> Vec<Vec<String>> {
     let page = read("docs/runbook.md");
     let (mut commands, mut in_block) = (Vec::new(), false);
     for line in page.lines().map(str::trim) {
+        // A prompt, and what `doctor` says to type.
+        let line = line.trim_start_matches("$ ").trim_start_matches("→ ");
         if line.starts_with("```") {
             in_block = !in_block;
         } else if let Some(line) = line.strip_prefix("car-worker ").filter(|_| in_block) {
