@@ -97,12 +97,16 @@ fn every_symptom_begins_with_what_doctor_says_of_it() {
     let is_line = |line: &&str| ["ok    ", "warn  ", "bad   "].iter().any(|word| line.starts_with(word));
     for section in rest.split("\n## ") {
         let (heading, text) = section.split_once('\n').expect("a heading and a text");
-        let (_, shown) = text.split_once("```text\n$ car-worker doctor\n").unwrap_or_else(|| panic!("{heading}: no doctor"));
+        let (_, shown) =
+            text.split_once("```text\n$ car-worker doctor\n").unwrap_or_else(|| panic!("{heading}: no doctor"));
         let (shown, _) = shown.split_once("```").expect("an end");
         let begins = text.find("```").map(|at| text[at..].starts_with("```text\n$ car-worker doctor\n"));
         assert_eq!(begins, Some(true), "{heading}: something else is typed first");
         let lines: Vec<&str> = shown.lines().collect();
-        assert!(lines.iter().any(|line| line.starts_with("warn  ") || line.starts_with("bad   ")), "{heading}: all is well");
+        assert!(
+            lines.iter().any(|line| line.starts_with("warn  ") || line.starts_with("bad   ")),
+            "{heading}: all is well"
+        );
         for line in lines.iter().filter(|line| is_line(line)) {
             let (of, sentence) = line[6..].split_at(10);
             assert!(says.contains(&format!("(\"{}\"", of.trim_end())), "{heading}: it says nothing of {of:?}");
@@ -111,8 +115,10 @@ fn every_symptom_begins_with_what_doctor_says_of_it() {
         for line in lines.iter().filter(|line| !is_line(line)) {
             assert!(line.starts_with("                  "), "{heading}: {line}");
         }
-        let (orange, commands) =
-            (lines.iter().filter(|line| is_line(line) && !line.starts_with("ok")), lines.iter().filter(|l| l.contains("→ car-worker ")));
+        let (orange, commands) = (
+            lines.iter().filter(|line| is_line(line) && !line.starts_with("ok")),
+            lines.iter().filter(|l| l.contains("→ car-worker ")),
+        );
         assert_eq!(orange.count(), commands.count(), "{heading}: each line that is not ok ends in a command");
     }
 }
