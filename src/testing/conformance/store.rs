@@ -105,7 +105,8 @@ cases! {
         confirmed_rows_leave_with_the_next_commit
         a_note_is_visible
         burying_puts_a_letter_in_the_place_of_the_row
-        the_next_due_row_is_known;
+        the_next_due_row_is_known
+        what_could_leave_is_told_with_problems_first;
     workers:
         claims_are_counted_and_go_with_the_commit
         an_unclaim_takes_one_claim_back
@@ -115,6 +116,7 @@ cases! {
         a_sweep_is_in_sequence_and_bounded
         the_beat_of_an_unknown_worker_is_refused
         what_hinders_its_handlers_is_told_by_a_living_worker
+        who_has_not_signed_off_is_told_with_its_silence
         a_worker_taken_for_lost_is_told_so
         the_end_of_a_worker_frees_its_rows
         a_new_worker_of_a_single_process_store_takes_over
@@ -149,6 +151,7 @@ cases! {
         gauges_tell_what_waits_and_since_when
         what_comes_again_is_told_the_next_first
         migrating_again_changes_nothing
+        a_store_tells_what_it_is
         housekeeping_drops_what_is_older_than_retention
         housekeeping_keeps_what_waits_for_somebody
         housekeeping_again_changes_nothing;

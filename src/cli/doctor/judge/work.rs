@@ -373,3 +373,6 @@ fn audit(rows: &Rows, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests;

@@ -222,6 +222,18 @@ pub(super) async fn migrating_again_changes_nothing(on: Subject) {
     assert_eq!(on.fate(&message).await, Some((1, "done".into())));
 }
 
+pub(super) async fn a_store_tells_what_it_is(on: Subject) {
+    let about = on.store.about().await.expect("it can be asked");
+    assert!(!about.server.is_empty() && !about.server.contains(char::is_control), "{about:?}");
+    assert_eq!(about.schema, about.wanted, "it is migrated");
+    let migrated = on.store.migrate().await.expect("it can be migrated again");
+    assert_eq!(about.wanted, migrated.to);
+    if let Some(connections) = about.connections {
+        assert!(1 <= connections.ours && connections.ours <= connections.all, "{connections:?}");
+        assert!(connections.all <= connections.most, "{connections:?}");
+    }
+}
+
 /// A message that was made and finished at `at`.
 pub(super) fn made_at(at: DateTime<Utc>, finish: fn(&crate::Envelope) -> Finished) -> Finished {
     finished_at(at, &command_of(&clock::uuid_v7_at(at).to_string()), finish)

@@ -174,3 +174,19 @@ pub(super) async fn the_next_due_row_is_known(on: Subject) {
     on.store.sweep(on.worker, now + SECOND, now - SECOND, 10).await.expect("it sweeps");
     assert_eq!(next().await, Some(now + 2 * SECOND), "what was taken waits no more");
 }
+
+pub(super) async fn what_could_leave_is_told_with_problems_first(on: Subject) {
+    let now = clock::now();
+    let waiting = async |limit| on.store.waiting(now, limit).await.expect("it can be asked");
+    assert_eq!(waiting(10).await, []);
+    let rows = rows(3);
+    on.enqueue(None, &rows[..1]).await;
+    on.enqueue(Some(on.worker), &rows[1..]).await;
+    on.enqueue(None, &[row(command()).with(|r| r.due = Some(now + SECOND))]).await;
+    let told = async |limit| seqs(waiting(limit).await.iter().map(|entry| &entry.row));
+    assert_eq!(told(10).await, seqs(&rows), "whoever owns them, the oldest first, and none before its time");
+    on.store.note(rows[2].seq, 3, "the queue is full").await.expect("it can be noted");
+    let first = waiting(1).await.remove(0);
+    assert_eq!((first.row.seq, first.tries, first.problem.as_deref()), (rows[2].seq, 3, Some("the queue is full")));
+    assert_eq!(told(2).await, seqs([&rows[2], &rows[0]]));
+}

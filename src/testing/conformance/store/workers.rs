@@ -145,6 +145,24 @@ pub(super) async fn what_hinders_its_handlers_is_told_by_a_living_worker(on: Sub
     assert_eq!(told(now - 10 * SECOND).await, []);
 }
 
+pub(super) async fn who_has_not_signed_off_is_told_with_its_silence(on: Subject) {
+    let now = clock::now();
+    let told = async |at| on.store.workers(at).await.expect("it answers");
+    on.store.end_worker(on.worker).await.expect("it ends");
+    assert_eq!(told(now).await, [], "whoever has signed off is gone");
+    let worker = clock::uuid_v7();
+    on.start_at(worker, now - 60 * SECOND).await;
+    let all = told(now).await;
+    let [one] = &all[..] else { panic!("one worker began: {all:?}") };
+    assert_eq!((one.worker.id, &*one.worker.service, &*one.worker.place), (worker, "conformance", "host:1"));
+    assert!((one.started - (now - 60 * SECOND)).abs() < TimeDelta::seconds(1), "{one:?}");
+    let silent = |alive: &Alive| alive.silent.as_secs_f64();
+    assert!((silent(one) - 60.0).abs() < 1.0, "{one:?}");
+    assert!(on.store.beat(worker, &[], now).await.expect("it beats"));
+    assert!(silent(&told(now).await[0]) < 1.0, "a heartbeat ends the silence");
+    assert!((silent(&told(now + 30 * SECOND).await[0]) - 30.0).abs() < 1.0, "and it begins anew");
+}
+
 pub(super) async fn a_worker_taken_for_lost_is_told_so(on: Subject) {
     let now = clock::now();
     let (lost, sweeper) = (clock::uuid_v7(), clock::uuid_v7());
