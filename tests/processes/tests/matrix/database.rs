@@ -122,12 +122,12 @@ async fn statements_that_are_cut_short_lose_and_double_nothing() {
 /// A worker's sessions are READ COMMITTED whatever the role's default is, so that a trigger refuses instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_that_cannot_be_serialised_lose_and_double_nothing() {
-    adds_up("one in three commits refused with 40001 for 3 s", Disk::OfTheMachine, async |server, bench| {
+    adds_up("two in three commits refused with 40001 for 3 s", Disk::OfTheMachine, async |server, bench| {
         server.does("alter role postgres set default_transaction_isolation = 'serializable'").await;
         server.terminate_all().await;
         let inbox = format!("{}.inbox", bench.shop.config.store.schema);
         let refuse = "create function refuse() returns trigger language plpgsql as $$ begin
-            if random() < 0.33 then raise exception 'refused by a test' using errcode = '40001'; end if;
+            if random() < 0.66 then raise exception 'refused by a test' using errcode = '40001'; end if;
             return null;
         end $$";
         server.does(refuse).await;
