@@ -80,6 +80,7 @@ pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::{collection::vec, prelude::*};
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_any_http_date() {
@@ -99,5 +100,36 @@ mod tests {
         }
         assert_eq!(read("99999999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
         assert_eq!(retry_after(&HeaderMap::new(), now), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_retry_after_is_a_time_or_none(
+            text in prop_oneof![
+                vec(any::<u8>(), 0..40),
+                "[0-9]{1,25}".prop_map(String::into_bytes),
+                "[A-Z][a-z]{2,8},? [0-9]{1,2}[ -][A-Z][a-z]{2}[ -][0-9]{2,5} [0-9]{2}:[0-9]{2}:[0-9]{2}( GMT)?"
+                    .prop_map(String::into_bytes),
+            ],
+            now in (-8_000_000_000_000i64..8_000_000_000_000).prop_map(|s| DateTime::from_timestamp(s, 0).unwrap()),
+        ) {
+            let Ok(value) = reqwest::header::HeaderValue::from_bytes(&text) else { return Ok(()) };
+            let read = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now);
+            if !text.is_empty() && text.iter().all(u8::is_ascii_digit) {
+                let seconds = std::str::from_utf8(&text).unwrap().parse().unwrap_or(u64::MAX);
+                prop_assert_eq!(read, Some(Duration::from_secs(seconds)));
+            }
+        }
+
+        #[test]
+        fn a_date_to_come_is_read_to_the_second(now in 0i64..100_000_000_000, wait in 0u64..100_000_000) {
+            let now = DateTime::from_timestamp(now, 0).unwrap();
+            let date = httpdate::fmt_http_date(std::time::SystemTime::from(now + Duration::from_secs(wait)));
+            let value = reqwest::header::HeaderValue::from_str(&date).unwrap();
+            let read = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now);
+            prop_assert_eq!(read, Some(Duration::from_secs(wait)));
+        }
     }
 }

@@ -182,6 +182,7 @@ fn value(character: char) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// Sixteen characters and a place for the check digit, which is filled.
     fn checked(text: &str) -> String {
@@ -272,5 +273,28 @@ mod tests {
             assert!(told.is_ascii(), "{told}");
         }
         assert_eq!(Vin::parse(&"1".repeat(1_000_000)).unwrap_err(), VinError::Length(1_000_000));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Anything, and what is nearly one.
+        #[test]
+        fn any_text_is_a_vin_that_reads_the_same_again_or_is_refused_in_words(
+            text in prop_oneof![".{0,40}", "\\PC{17}", "[0-9A-Za-z]{15,18}", "[1-5L][0-9A-HJ-NPR-Z]{12}[0-9]{4}"],
+            fill in any::<bool>(),
+            latest in any::<u16>(),
+        ) {
+            let text = if fill && text.len() == LENGTH && text.is_ascii() { checked(&text) } else { text };
+            match Vin::parse(&text) {
+                Ok(vin) => {
+                    prop_assert!(vin.as_str().len() == LENGTH && vin.as_str().chars().all(|c| value(c).is_some()));
+                    prop_assert_eq!(Vin::parse(vin.as_str()), Ok(vin.clone()));
+                    let _ = (vin.maker(), vin.country());
+                    prop_assert!(vin.model_year(latest).is_none_or(|year| (1980..=2039).contains(&year)));
+                }
+                Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control), "{}", error),
+            }
+        }
     }
 }

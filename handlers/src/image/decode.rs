@@ -77,8 +77,10 @@ pub enum PhotoError {
     Stopped,
 }
 impl PhotoError {
+    /// Decoders end what they say with a line break, and quote bytes of the file.
     fn damaged(format: &'static str, why: impl std::fmt::Display) -> Self {
-        Self::Damaged { format, why: why.to_string() }
+        let why = why.to_string().trim().replace(char::is_control, " ");
+        Self::Damaged { format, why }
     }
 
     /// What follows from it for the message.

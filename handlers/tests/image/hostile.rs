@@ -10,6 +10,7 @@ use car_workers::image::{
     pixels::Pixels,
 };
 use png::{BitDepth, ColorType};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 #[test]
 fn other_kinds_of_files_are_named() {
@@ -173,4 +174,31 @@ fn pixels_that_are_none_are_none() {
     assert_eq!(wrong(0, 5, 0), "0 × 5 pixels do not take 0 bytes");
     assert_eq!(wrong(2, 2, 11), "2 × 2 pixels do not take 11 bytes");
     assert_eq!(wrong(u32::MAX, u32::MAX, 3), "4294967295 × 4294967295 pixels do not take 3 bytes");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Behind each beginning that is known, and behind none.
+    #[test]
+    fn any_bytes_are_a_photo_of_no_more_pixels_than_may_be_or_refused_in_words(
+        begin in select(vec![
+            &b""[..],
+            b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+            b"\xff\xd8\xff\xc0\0\x0b\x08",
+            b"\x89PNG\r\n\x1a\n",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+            b"RIFF\x40\0\0\0WEBPVP8 ",
+            b"RIFF\x40\0\0\0WEBPVP8L",
+            b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0",
+            b"\0\0\0\x18ftyp",
+        ]),
+        rest in vec(any::<u8>(), 0..120),
+    ) {
+        let most = 1_000_000;
+        match decode(&[begin, &rest].concat(), most) {
+            Ok(photo) => prop_assert!(u64::from(photo.size.0) * u64::from(photo.size.1) <= most),
+            Err(error) => prop_assert!(!error.to_string().chars().any(char::is_control), "{}", error),
+        }
+    }
 }
