@@ -4,7 +4,7 @@ use super::{
     PostgresStore,
     days::{self, UNDATED},
     errors::{Sure, Trouble},
-    handled::{FIRST, columns, read_handled},
+    handled::{ALONG_THE_KEY, FIRST, columns, read_handled},
     operators::read_audit,
     partitions::Found,
 };
@@ -70,7 +70,10 @@ impl PostgresStore {
         loop {
             let page =
                 sqlx::query(self.sql.ddl(PARTITION, &found.name)).bind(time).bind(&id).bind(&consumer).bind(&source);
-            let page = page.fetch_all(&mut *on).await.map_err(Trouble::from)?;
+            let mut tx = on.begin().await?;
+            sqlx::raw_sql(ALONG_THE_KEY).execute(&mut *tx).await?;
+            let page = page.fetch_all(&mut *tx).await?;
+            tx.rollback().await?;
             let page = page.iter().map(read_handled).collect::<Sure<Vec<Handled>>>()?;
             writing.add(&page).await?;
             is_empty &= page.is_empty();
@@ -128,6 +131,7 @@ impl PostgresStore {
     ) -> Sure<()> {
         loop {
             let mut tx = on.begin().await?;
+            sqlx::raw_sql(ALONG_THE_KEY).execute(&mut *tx).await?;
             let gone = sqlx::query(self.sql.get(text)).bind(before).fetch_all(&mut *tx).await?;
             let gone = sorted(gone.iter().map(read).collect::<Sure<_>>()?);
             match sink.write(name, &gone).await {
@@ -155,6 +159,12 @@ enum NotWritten {
 impl From<std::io::Error> for NotWritten {
     fn from(error: std::io::Error) -> Self {
         Self::Sink(error)
+    }
+}
+
+impl From<sqlx::Error> for NotWritten {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
     }
 }
 

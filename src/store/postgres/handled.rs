@@ -34,6 +34,10 @@ const WITH_TIME: &str = concat!(
      order by key_time, id, consumer, source limit $6"
 );
 
+/// For the transaction of a page. A day that was never analysed looks small: it would be sorted as a whole, for each page anew.
+pub(super) const ALONG_THE_KEY: &str =
+    "set local enable_sort = off; set local enable_seqscan = off; set local enable_bitmapscan = off";
+
 impl PostgresStore {
     pub(super) async fn page(&self, span: &Span, after: Option<&Handled>, limit: usize) -> Sure<Vec<Handled>> {
         let mut page = Vec::new();
@@ -62,7 +66,10 @@ impl PostgresStore {
         page: &mut Vec<Handled>,
     ) -> Sure<()> {
         let select = sqlx::query(self.sql.get(text)).bind(from).bind(until).bind(id).bind(consumer).bind(source);
-        let rows = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&self.other.get()).await?;
+        let mut tx = self.other.get().begin().await?;
+        sqlx::raw_sql(ALONG_THE_KEY).execute(&mut *tx).await?;
+        let rows = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(&mut *tx).await?;
+        tx.rollback().await?;
         for row in &rows {
             page.push(read_handled(row)?);
         }

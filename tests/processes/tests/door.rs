@@ -17,6 +17,8 @@ mod openapi;
 #[path = "interop/python.rs"]
 #[expect(dead_code, reason = "schemathesis is a program beside Python, no script of it")]
 mod python;
+#[path = "door/sink.rs"]
+mod sink;
 #[path = "door/tls.rs"]
 mod tls;
 
