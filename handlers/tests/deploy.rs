@@ -205,6 +205,52 @@ fn prometheus_takes_rules_and_config_and_each_alert_fires_when_it_should() {
     }
 }
 
+/// What the manifests of a folder are told by Kubernetes' own schemas and those of KEDA; `None`: there is no Python to ask.
+fn kubernetes(folder: &Path) -> Option<Result<String, String>> {
+    let made = Command::new(root().join("tests/services/python-clients")).output().expect("bash runs");
+    if !made.status.success() {
+        eprintln!("skipped: {}", String::from_utf8_lossy(&made.stderr).lines().last().unwrap_or_default());
+        return None;
+    }
+    let python = String::from_utf8(made.stdout).expect("a path").trim().to_owned();
+    let script = root().join("handlers/tests/deploy/kubernetes.py");
+    let ran = Command::new(python).arg(script).arg(folder).output().expect("Python runs");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Some(if ran.status.success() { Ok(said(&ran.stdout)) } else { Err(said(&ran.stderr)) })
+}
+
+#[test]
+fn the_manifests_are_what_kubernetes_and_keda_take() {
+    let ours = root().join("deploy/k8s");
+    let Some(told) = kubernetes(&ours) else { return };
+    assert_eq!(told.expect("all of them").lines().count(), 8, "every document is looked at");
+    // The same with a slip of the pen in one of them.
+    for (file, right, wrong, says) in [
+        ("worker.yaml", "replicas:", "replica:", "Deployment car-worker"),
+        ("worker.yaml", "containerPort: 9464", "containerPort: http", "Deployment car-worker"),
+        ("network.yaml", "podSelector:", "podSelect:", "NetworkPolicy car-worker"),
+        ("scale-kafka.yaml", "minReplicaCount: 2", "minReplicaCount: two", "ScaledObject car-worker"),
+        ("scale-rabbitmq.yaml", "secretTargetRef", "secretRef", "TriggerAuthentication car-worker"),
+        ("kustomization.yaml", "- network.yaml", "- networks.yaml", "networks.yaml"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("crd")).expect("a folder");
+        for name in ["", "crd"] {
+            for entry in std::fs::read_dir(ours.join(name)).expect("it is read").flatten() {
+                if entry.path().is_file() {
+                    let copy = folder.path().join(name).join(entry.file_name());
+                    std::fs::copy(entry.path(), copy).expect("a copy");
+                }
+            }
+        }
+        let text = std::fs::read_to_string(ours.join(file)).expect("it is read");
+        assert!(text.contains(right), "{file} has no `{right}`");
+        std::fs::write(folder.path().join(file), text.replace(right, wrong)).expect("it is written");
+        let told = kubernetes(folder.path()).expect("Python was there").expect_err(wrong);
+        assert!(told.contains(says), "{wrong}: {told}");
+    }
+}
+
 /// The steps of the image are those that run without an engine.
 #[test]
 fn the_dockerfile_and_the_script_build_the_same() {
