@@ -74,7 +74,7 @@ impl List {
         let shown = &found[..found.len().min(self.limit)];
         if as_json {
             for audit in shown {
-                output::line(audit.document().to_string());
+                output::line(serde_json::to_string(&audit.clone().whole())?);
             }
             return Ok(());
         }

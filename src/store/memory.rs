@@ -379,7 +379,7 @@ impl Store for MemoryStore {
         if let Some(sink) = &retention.sink {
             // Nothing old enough can come between here and there.
             let (rows, done) = self.run(|state| Ok(state.expired(retention, now)))?;
-            let done: Vec<_> = done.iter().map(Audit::document).collect();
+            let done: Vec<_> = done.into_iter().map(Audit::whole).collect();
             for written in [sink.write("inbox", &rows).await, sink.write("operators", &done).await] {
                 match written {
                     Ok(name) => exported.extend(name),

@@ -114,7 +114,7 @@ async fn a_role_that_may_not_make_a_schema_uses_the_one_made_for_it_and_else_say
     let error = store.migrate().await.expect_err("may not");
     assert!(matches!(&error, StoreError::Unfit(why) if why.contains("permission denied")), "{error:?}");
     bed.run(&format!("create schema {{s}} authorization {role}")).await;
-    assert_eq!(store.migrate().await.expect("migrates"), Migrated { from: 0, to: 2 });
+    assert_eq!(store.migrate().await.expect("migrates"), Migrated { from: 0, to: 3 });
     assert_eq!(commit(&store, &[finished(id_at(days_ago(4)))]).await.expect("commits"), [Verdict::Stored]);
     assert_eq!(store.check(&[]).await.expect("is fit"), Vec::<String>::new());
     store.close().await;

@@ -29,7 +29,7 @@ async fn a_read_only_directory_is_named_with_the_fix() {
     let why = refusal(&path(&on.directory)).await;
     assert!(why.contains(&format!("chmod u+w {}", on.directory.path().display())), "{why}");
     mode(0o755);
-    assert_eq!(on.other(Options::default()).await.migrate().await.unwrap().from, 2, "nothing was lost");
+    assert_eq!(on.other(Options::default()).await.migrate().await.unwrap().from, 3, "nothing was lost");
 }
 
 /// A directory that even root cannot write, whatever its mode says.

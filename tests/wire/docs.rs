@@ -83,6 +83,7 @@ fn the_tables_name_each_header_that_we_write() {
     envelope.hop.origin = some();
     envelope.hop.worker = some();
     envelope.hop.build = some();
+    envelope.hop.replay = some();
     let written: BTreeSet<_> = wire::headers(&envelope, Prefix::Ce)
         .into_iter()
         .map(|(name, _)| name.strip_prefix("ce_").unwrap_or(&name).to_owned())

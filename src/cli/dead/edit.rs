@@ -24,9 +24,9 @@ use text::{Draft, changes, compact, pretty};
 /// Send a letter's payload, mended, as a new message in its place; the letter is discarded.
 #[derive(clap::Args)]
 #[command(after_help = "\
-$VISUAL or $EDITOR opens the payload. What it holds afterwards is checked against
-the type's JSON Schema, the changes are shown, and it is asked before anything
-is sent. The message has a new ID, the old one as its cause (causationid), and
+$VISUAL or $EDITOR opens the payload. What it holds then is checked against the
+type's JSON Schema, the changes are shown, and it is asked before anything is
+sent. The message has a new ID, the old one as its cause (causationid), and
 goes to the handler whose letter it was. Both payloads are kept in the audit.
 What was typed and not sent is kept in a file, and its path is told.
 

@@ -112,7 +112,7 @@ impl PostgresStore {
             rows.sort_by_cached_key(|audit| {
                 (audit.at, audit.target.clone(), audit.action.clone(), audit.reason.clone())
             });
-            rows.iter().map(crate::store::Audit::document).collect()
+            rows.into_iter().map(crate::store::Audit::whole).collect()
         };
         self.export_step(on, sink, "operators", (OLD_AUDIT, days::day_of(audit)), read_audit, sorted, done).await
     }

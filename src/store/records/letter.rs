@@ -138,19 +138,26 @@ pub struct Audit {
 
 impl Audit {
     /// All of it, both payloads too: as JSON, or as text where they are none.
-    pub(crate) fn document(&self) -> serde_json::Value {
+    pub(crate) fn whole(self) -> WholeAudit {
         let body = |bytes: &[u8]| {
-            serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into())
+            let text = || serde_json::Value::String(String::from_utf8_lossy(bytes).into_owned());
+            serde_json::from_slice(bytes).unwrap_or_else(|_| text())
         };
-        let mut told = serde_json::json!({
-            "actor": self.actor, "action": self.action, "target": self.target, "reason": self.reason, "at": self.at,
-        });
-        if let Some(Bodies { before, after }) = self.bodies.as_deref() {
-            told["before"] = body(before);
-            told["after"] = body(after);
-        }
-        told
+        let bodies = self.bodies.as_deref();
+        let (before, after) = (bodies.map(|bodies| body(&bodies.before)), bodies.map(|bodies| body(&bodies.after)));
+        WholeAudit { audit: self, before, after }
     }
+}
+
+/// An action with both payloads, if one was changed.
+#[derive(Serialize)]
+pub(crate) struct WholeAudit {
+    #[serde(flatten)]
+    audit: Audit,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<serde_json::Value>,
 }
 
 /// A payload that an operator changed.

@@ -105,7 +105,7 @@ pub(super) async fn export_audit(
 ) -> sqlx::Result<(u64, Option<std::io::Error>)> {
     let old = sqlx::query("select * from audit where at < ? order by at, rowid").bind(until);
     let old = old.fetch_all(&store.readers).await?.iter().map(decode::audit).collect::<sqlx::Result<Vec<_>>>()?;
-    let old: Vec<_> = old.iter().map(crate::store::Audit::document).collect();
+    let old: Vec<_> = old.into_iter().map(crate::store::Audit::whole).collect();
     match sink.write("operators", &old).await {
         Ok(name) => exported.extend(name),
         Err(error) => return Ok((0, Some(error))),
