@@ -217,11 +217,13 @@ async fn a_retry_copy_keeps_everything_but_its_attempt() {
     let mut message = envelope("a", "fail once");
     message.actor = Some("ada".into());
     message.extensions.insert("tenant".into(), "north".into());
+    message.hop.replay = Some("019ab0c2-6f3e-7d41-9a51-0f5e3c1b2a77".into());
     message.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
     let first = worker.deliver_envelope(message.clone()).await;
     let second = worker.next_attempt(&first).await;
     let mut back = (*second.envelope).clone();
     assert_eq!((back.hop.attempt, back.hop.failures), (2, 1));
+    assert_eq!(back.hop.replay, message.hop.replay, "it is still part of that replay");
     assert!(back.hop.reason.as_deref().is_some_and(|reason| reason.contains("at first")));
     back.hop = message.hop.clone();
     assert_eq!(back, message);

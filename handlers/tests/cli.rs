@@ -340,6 +340,21 @@ fn replay_of_all_asks_first_on_a_terminal() {
     assert_eq!((asked.code, session.outbox_of("replay")), (0, 3), "{}", asked.out);
 }
 
+#[test]
+fn an_edit_asks_first_on_a_terminal() {
+    let (session, ids) = prepared();
+    session.file("mended.json", GOOD);
+    let edit = ["dead", "edit", &ids.dead, "--data", "mended.json"];
+    let asked = session.on_terminal(&edit, "n\n");
+    assert!(asked.out.contains("- /say: \"permanent\"") && asked.out.contains("+ /brief_id: \"b-1\""), "{}", asked.out);
+    let question = format!("send this in place of {}? [y/N]", ids.dead);
+    assert!(asked.out.contains(&question) && asked.out.contains("nothing was done"), "{}", asked.out);
+    let before = session.outbox_of("message");
+    assert_eq!(asked.code, 1);
+    let asked = session.on_terminal(&edit, "y\n");
+    assert_eq!((asked.code, session.outbox_of("message")), (0, before + 1), "{}", asked.out);
+}
+
 // ---- programs
 
 /// One document a line, or one over several lines for `schema export`; the same each time.
