@@ -42,6 +42,7 @@ async fn leave_something_old(shop: &Shop) {
         target: "mq/cars".into(),
         reason: "topology apply".into(),
         at: now - TimeDelta::days(500),
+        bodies: None,
     };
     shop.store.record_action(&action).await.expect("it is recorded");
 }
