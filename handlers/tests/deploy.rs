@@ -93,7 +93,7 @@ fn every_symptom_begins_with_what_doctor_says_of_it() {
     let page = read("docs/runbook.md");
     let (first, rest) = page.split_once("\n## ").expect("symptoms");
     assert!(first.contains("\ncar-worker doctor "), "it comes first");
-    let says: String = ["src/cli/doctor/judge.rs", "src/cli/doctor/judge/work.rs"].map(|file| read(file)).concat();
+    let says: String = ["src/cli/doctor/judge.rs", "src/cli/doctor/judge/work.rs"].map(read).concat();
     let is_line = |line: &&str| ["ok    ", "warn  ", "bad   "].iter().any(|word| line.starts_with(word));
     for section in rest.split("\n## ") {
         let (heading, text) = section.split_once('\n').expect("a heading and a text");
