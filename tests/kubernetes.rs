@@ -147,7 +147,8 @@ fn every_file_is_a_resource_or_a_choice_of_the_kustomization() {
     let kustomization = std::fs::read_to_string(folder().join("kustomization.yaml")).expect("a kustomization");
     for entry in std::fs::read_dir(folder()).expect("the folder").flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name != "kustomization.yaml" {
+        // What tests check custom resources against is KEDA's, and not applied.
+        if name != "kustomization.yaml" && name != "crd" {
             assert!(kustomization.contains(&format!("- {name}\n")), "{name} is in no kustomization");
             assert!(read(&name).iter().all(|document| document["kind"].as_str().is_some()), "{name}");
         }

@@ -47,7 +47,7 @@ async fn a_worker_at_work_is_green_from_top_to_bottom() {
     for (of, words) in [
         ("config", "a worker listens to"),
         ("broker", "embedded"),
-        ("store", "schema version 2"),
+        ("store", "schema version 3"),
         ("workers", "1 alive"),
         ("lag", &format!("{}: nothing waits", shop.commands())),
         ("outbox", "empty"),
@@ -157,7 +157,7 @@ async fn it_makes_nothing_and_changes_nothing() {
     let store = absent.line("store", "there is no database sqlite:nowhere.db yet");
     assert_eq!((store.standing.as_str(), absent.code), ("warn", 0));
     absent.advice_works(&shop);
-    assert_eq!(Screen::of(&shop, &["--store", "sqlite:nowhere.db"]).line("store", "schema version 2").standing, "ok");
+    assert_eq!(Screen::of(&shop, &["--store", "sqlite:nowhere.db"]).line("store", "schema version 3").standing, "ok");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,7 @@ async fn what_a_start_would_refuse_in_the_configuration_is_red() {
     assert_eq!((refused.standing.as_str(), screen.code), ("bad", 1), "{}", screen.text);
     screen.line("config", "car.Nobody");
     screen.line("config", "inbox");
-    screen.line("store", "schema version 2");
+    screen.line("store", "schema version 3");
     screen.advice_works(&shop);
     // What cannot be read at all is one line a mistake, and everything that is wrong is there.
     let shop = shop.with(|settings| settings.insert_str(0, "servise = \"x\"\n"));

@@ -2,7 +2,7 @@
 
 use super::{
     WORKER,
-    client::{DOOR, House},
+    client::{DOOR, House, value},
 };
 use pitcrew::sqlx::{self, AssertSqlSafe};
 use processes::{Work, shop::Shop};
@@ -103,7 +103,12 @@ async fn why_a_handler_is_paused_is_told_by_a_process_beside_its_worker() {
             serde_json::from_str(&house.shop.operator(&["explain", id, "--json"])).expect("JSON")
         };
         house.shop.send((0..300).map(|n| Work { n, failing: 9, ..Work::default() })).await;
-        // Behind them all.
+        // Behind them, which have no owner until the worker sweeps: what comes by its own door goes at once.
+        let begun = async || {
+            let text = house.metrics().await;
+            (value(&text, "pitcrew_attempts_total", &["type=\"test.Work\""]) >= Some(1.0)).then_some(())
+        };
+        house.shop.until("the first of them has failed", begun).await;
         let last = house.post("/commands/test.Work", &json!({ "n": 300, "failing": 9 }), &[]).await;
         let last = last.body["id"].as_str().unwrap();
         let storm = async || {
