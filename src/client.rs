@@ -230,7 +230,7 @@ impl Client {
             if envelope.traceparent.is_none() {
                 self.router.trace(&mut envelope, Carried::default());
             }
-            let (id, size, limit) = (envelope.id.clone(), envelope.data.len(), self.router.max_bytes);
+            let (id, size, limit) = (envelope.id.clone(), envelope.data.len(), self.router.limit(&envelope.ty));
             crate::message::wire::check(&envelope).with_context(|| format!("message `{id}`"))?;
             if size > limit {
                 return Err(EffectError::TooLarge { what: "payload", size, limit })

@@ -53,7 +53,9 @@ pub(crate) struct Router {
     pub(crate) rows: Vec<RowSpec>,
     /// Subscriptions by channel, where the transport wants one row for each.
     pub(crate) subscribers: Option<HashMap<Arc<str>, Vec<Subscription>>>,
-    /// Largest payload, in bytes.
+    /// Largest payload, in bytes, of a channel that takes less than `max_bytes`.
+    pub(crate) narrow: HashMap<Arc<str>, usize>,
+    /// The same of every other channel.
     pub(crate) max_bytes: usize,
     /// Channels that a `replyto` may name.
     pub(crate) replyto_allowed: BTreeSet<String>,
@@ -68,6 +70,12 @@ impl Router {
         if self.rows.iter().any(|r| r.table == table) { Ok(()) } else { Err(EffectError::UndeclaredTable(table)) }
     }
 
+    /// The largest payload of this type, in bytes.
+    pub(crate) fn limit(&self, ty: &str) -> usize {
+        let of_channel = self.routes.get(ty).and_then(|route| self.narrow.get(&route.channel).copied());
+        of_channel.unwrap_or(self.max_bytes)
+    }
+
     /// A new message with what it inherits from the one that caused it. Its ID carries the time at which it is due.
     pub(crate) fn outgoing<M: Message>(
         &self,
@@ -78,8 +86,9 @@ impl Router {
         let what = M::TYPE;
         let mut envelope =
             Envelope::of(message, &self.source).map_err(|source| EffectError::Unserialisable { what, source })?;
-        if envelope.data.len() > self.max_bytes {
-            return Err(EffectError::TooLarge { what, size: envelope.data.len(), limit: self.max_bytes });
+        let limit = self.limit(&envelope.ty);
+        if envelope.data.len() > limit {
+            return Err(EffectError::TooLarge { what, size: envelope.data.len(), limit });
         }
         if std::str::from_utf8(&envelope.data).is_ok_and(holds_nul) {
             return Err(EffectError::Nul(what));

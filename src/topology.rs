@@ -91,6 +91,12 @@ impl Topology {
         }
     }
 
+    /// The channels whose broker takes less than the config lets through.
+    fn narrow(&self, config: &Config, transport: &dyn Transport) -> HashMap<Arc<str>, usize> {
+        let limits = self.routes.values().map(|r| (r.channel.clone(), transport.promises_of(&r.channel).max_bytes));
+        limits.filter(|(_, limit)| *limit < config.worker.payload_limit).collect()
+    }
+
     /// The routing table over these routes.
     pub(crate) fn router(&self, contract: &Contract, config: &Config, transport: &dyn Transport) -> Router {
         let promises = transport.promises();
@@ -108,7 +114,8 @@ impl Topology {
             declared: contract.types.iter().filter(|(_, info)| info.emitted).map(|(ty, _)| (*ty).to_owned()).collect(),
             rows: contract.rows.clone(),
             subscribers,
-            max_bytes: config.worker.payload_limit.min(promises.max_bytes),
+            narrow: self.narrow(config, transport),
+            max_bytes: config.worker.payload_limit,
             replyto_allowed: config.replyto_allowed.iter().map(|name| name.as_str().to_owned()).collect(),
         }
     }

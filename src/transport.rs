@@ -180,6 +180,12 @@ pub trait Transport: Send + Sync + 'static {
         self.kind()
     }
 
+    /// Which of several brokers carries this channel or subscription, by its name in the config.
+    fn carrier_of(&self, name: &str) -> &str {
+        let _ = name;
+        "default"
+    }
+
     /// See [`Promises`].
     fn promises(&self) -> Promises;
 

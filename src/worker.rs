@@ -145,6 +145,10 @@ impl Worker {
         let sections = config.handlers.iter().map(|(name, section)| (name.clone(), section.own.clone())).collect();
         let registry = handlers.build(sections, store.postgres_pool()).await?;
 
+        let endpoints = topology.endpoints(&config);
+        // Before it is entered as a worker: one that is refused here never was one.
+        patiently(patience, async || transport.declare(&endpoints).await.context("preparing the broker")).await?;
+
         let (now, id) = (clock::now(), clock::uuid_v7());
         let record = WorkerRecord { id, service: config.service.as_str().into(), place: place(), build: BUILD.into() };
         store.start_worker(&record, now).await.context("entering the table of workers")?;
@@ -153,8 +157,6 @@ impl Worker {
         upkeep::redrive(&*store, &registry, id, now).await.context("re-driving what waited for this build")?;
         let first_seen = first_seen(&*store, &registry, now).await?;
 
-        let endpoints = topology.endpoints(&config);
-        patiently(patience, async || transport.declare(&endpoints).await.context("preparing the broker")).await?;
         let subscriptions = endpoints.subscriptions;
         let router = Arc::new(topology.router(&contract, &config, &*transport));
         let (relay_stop, give_up, stop) =

@@ -4,9 +4,9 @@
 mod proxy;
 
 use pitcrew::{
-    Client, Command, Context, Event, Handler, HandlerError, Handlers, Message, Worker, clock,
+    Client, Command, Context, Envelope, Event, Handler, HandlerError, Handlers, Message, Worker, clock,
     config::{Config, Sources},
-    store::{DeadFilter, Store, memory::MemoryStore},
+    store::{DeadFilter, Destination, OutboxRow, Purpose, Store, memory::MemoryStore},
     testing::poll_pause,
     transport::{Endpoints, Standing},
     worker::open_transport,
@@ -162,6 +162,42 @@ async fn a_command_on_one_broker_is_told_of_on_the_other() {
         })
         .await;
     }
+    running.shutdown().await;
+}
+
+/// Whoever sweeps the outbox sends also what is for subscriptions that another worker of the service listens to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_for_a_subscription_of_another_worker_goes_to_its_broker() {
+    let Some((rabbitmq, kafka)) = urls() else { return };
+    let (config, seen, store) = (config(&rabbitmq, &kafka), Seen::default(), Arc::new(MemoryStore::new()));
+    let channel = |end: &str| {
+        let channel = config.channel.keys().find(|name| name.as_str().ends_with(end)).expect("there is one");
+        channel.as_str().to_owned()
+    };
+    let (commands, events) = (channel(".commands"), channel(".events"));
+    // Once, so that both brokers have what is needed.
+    let worker = Worker::new(config.clone(), handlers(&seen));
+    worker.start(store.clone(), open_transport(&config).unwrap()).await.expect("it starts").shutdown().await;
+
+    let worker = Worker::new(config.clone(), handlers(&seen)).channels(vec![commands]);
+    let running = worker.start(store.clone(), open_transport(&config).unwrap()).await.expect("it starts");
+    // As `dead replay` writes it.
+    let envelope = Envelope::of(&Done { n: 3 }, "/shop").expect("JSON");
+    let row = OutboxRow {
+        seq: clock::uuid_v7(),
+        destination: Destination::Subscription(format!("{events}.shop").into()),
+        due: None,
+        key: None,
+        purpose: Purpose::Replay,
+        envelope: Arc::new(envelope),
+    };
+    store.enqueue(None, &[row]).await.expect("it is written");
+    until("it has left", async || store.counts().await.expect("counts").outbox == 0).await;
+    running.shutdown().await;
+
+    let worker = Worker::new(config.clone(), handlers(&seen)).channels(vec![events]);
+    let running = worker.start(store.clone(), open_transport(&config).unwrap()).await.expect("it starts");
+    until("it is heard", async || seen.attempts("done", 3).len() == 2).await;
     running.shutdown().await;
 }
 

@@ -1,7 +1,7 @@
 //! Progress of what takes its time, and how a person ends it.
 
 use anyhow::Context as _;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _, stderr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM and Ctrl-C.
@@ -27,16 +27,17 @@ pub(super) struct Told {
 impl Told {
     pub(super) fn tell(&mut self, progress: &str) {
         self.times += 1;
-        if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K{progress}");
+        // Whoever is told may have gone, and the work goes on.
+        if stderr().is_terminal() {
+            let _ = write!(stderr(), "\r\x1b[K{progress}");
         } else if self.times % 10 == 1 {
-            eprintln!("{progress}");
+            let _ = writeln!(stderr(), "{progress}");
         }
     }
 
     pub(super) fn end(&self) {
-        if self.times > 0 && std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K");
+        if self.times > 0 && stderr().is_terminal() {
+            let _ = write!(stderr(), "\r\x1b[K");
         }
     }
 }

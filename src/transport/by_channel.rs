@@ -55,27 +55,43 @@ impl ByChannel {
         self
     }
 
-    fn place(&self, name: &str) -> usize {
-        self.carriers.read().unwrap_or_else(PoisonError::into_inner).get(name).copied().unwrap_or_default()
+    fn place(&self, channel: &str) -> usize {
+        self.carriers.read().unwrap_or_else(PoisonError::into_inner).get(channel).copied().unwrap_or_default()
     }
 
-    /// The broker of a channel or a declared subscription.
+    /// Of a channel or a subscription. Whoever sweeps sends also what is for subscriptions that it did not declare (of a worker of other
+    /// channels): their names begin with that of their channel.
+    fn place_of(&self, name: &str) -> usize {
+        let carriers = self.carriers.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names = std::iter::successors(Some(name), |name| Some(name.rsplit_once('.')?.0));
+        names.find_map(|name| carriers.get(name).copied()).unwrap_or_default()
+    }
+
+    fn broker(&self, name: &str) -> &Broker {
+        &self.brokers[self.place_of(name)]
+    }
+
     fn carrier(&self, name: &str) -> &dyn Transport {
-        &*self.brokers[self.place(name)].transport
+        &*self.broker(name).transport
+    }
+
+    fn learn(&self, name: &Arc<str>, at: usize) {
+        self.carriers.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), at);
     }
 
     /// What each of them is asked for; those that are asked for nothing need not be there.
     fn shares(&self, endpoints: &Endpoints) -> Vec<(&Broker, Endpoints)> {
         let mut shares = vec![Endpoints::default(); self.brokers.len()];
         for channel in &endpoints.channels {
-            shares[self.place(&channel.name)].channels.push(channel.clone());
+            let at = self.place(&channel.name);
+            // Also what the first carries: `car.events` need not be where `car` is.
+            self.learn(&channel.name, at);
+            shares[at].channels.push(channel.clone());
         }
         for subscription in &endpoints.subscriptions {
             let at = self.place(&subscription.channel);
-            // Its name alone does not tell its channel: `car.events.audit` may be a channel, or a handler's part of one.
-            let mut carriers = self.carriers.write().unwrap_or_else(PoisonError::into_inner);
-            carriers.insert(subscription.name.clone(), at);
-            drop(carriers);
+            // Its name alone need not tell its channel: `car.events.audit` may be a channel, or a handler's part of one.
+            self.learn(&subscription.name, at);
             shares[at].subscriptions.push(subscription.clone());
         }
         self.brokers.iter().zip(shares).filter(|(_, share)| *share != Endpoints::default()).collect()
@@ -124,6 +140,10 @@ impl Transport for ByChannel {
         self.carrier(name).promises()
     }
 
+    fn carrier_of(&self, name: &str) -> &str {
+        &self.broker(name).name
+    }
+
     async fn about(&self) -> Result<String, TransportError> {
         let asked = join_all(self.brokers.iter().map(|broker| broker.transport.about())).await;
         let told = self.brokers.iter().zip(asked).map(|(broker, about)| match about {
@@ -158,15 +178,21 @@ impl Transport for ByChannel {
     }
 
     async fn subscribe(&self, subscription: &Subscription) -> Result<Box<dyn Consumer>, TransportError> {
-        self.carrier(&subscription.channel).subscribe(subscription).await
+        let broker = self.broker(&subscription.channel);
+        broker.transport.subscribe(subscription).await.map_err(|error| broker.told(error))
     }
 
     async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Result<Published, PublishError>> {
-        self.carrier(destination.name()).publish(destination, rows).await
+        let at = match destination {
+            Destination::Channel(name) => self.place(name),
+            Destination::Subscription(name) | Destination::Dead(name) => self.place_of(name),
+        };
+        self.brokers[at].transport.publish(destination, rows).await
     }
 
     async fn depth(&self, subscription: &str) -> Result<Depth, TransportError> {
-        self.carrier(subscription).depth(subscription).await
+        let broker = self.broker(subscription);
+        broker.transport.depth(subscription).await.map_err(|error| broker.told(error))
     }
 
     async fn buried(&self, subscription: &Subscription) -> Result<Option<Box<dyn Consumer>>, TransportError> {

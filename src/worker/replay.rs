@@ -71,6 +71,10 @@ impl Transport for Replay {
         self.transport.kind_of(name)
     }
 
+    fn carrier_of(&self, name: &str) -> &str {
+        self.transport.carrier_of(name)
+    }
+
     fn promises(&self) -> Promises {
         self.transport.promises()
     }

@@ -129,9 +129,15 @@ impl View {
         add(Gauge::ConnectionUp, f64::from(u8::from(store_up)), &labels);
         let mut brokers = BTreeMap::new();
         for watched in &self.subscriptions {
-            *brokers.entry(self.transport.kind_of(&watched.name)).or_insert(false) |= watched.reception.is_listening();
+            let broker = (self.transport.kind_of(&watched.name), self.transport.carrier_of(&watched.name));
+            *brokers.entry(broker).or_insert(false) |= watched.reception.is_listening();
         }
-        for (system, up) in brokers {
+        // Of two of one kind both must be there.
+        let mut systems = BTreeMap::new();
+        for ((system, _), up) in brokers {
+            *systems.entry(system).or_insert(true) &= up;
+        }
+        for (system, up) in systems {
             add(Gauge::ConnectionUp, f64::from(u8::from(up)), &[("system", system), ("to", "broker")]);
         }
         readings

@@ -4,7 +4,10 @@ use super::{
     super::{Globals, output},
     time,
 };
-use crate::store::{Handled, InboxRow, Span, Store};
+use crate::{
+    clock,
+    store::{Handled, InboxRow, Span, Store},
+};
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use std::{
@@ -79,13 +82,22 @@ impl Export {
 
     /// Under another name until it is whole: nobody takes half of it for all.
     async fn to_file(&self, store: &dyn Store) -> anyhow::Result<u64> {
-        let name = self.out.file_name().context("--out names no file")?;
-        let part = self.out.with_file_name(format!(".{}.part", name.to_string_lossy()));
+        self.out.file_name().context("--out names no file")?;
+        // A device or a pipe is written to, and never replaced.
+        if std::fs::metadata(&self.out).is_ok_and(|there| !there.is_file()) {
+            let opened = File::options().write(true).open(&self.out);
+            let mut file = opened.with_context(|| format!("writing {}", self.out.display()))?;
+            let written = self.each_page(store, |bytes| Ok(file.write_all(bytes)?)).await;
+            return written.with_context(|| format!("writing {}", self.out.display()));
+        }
+        // Of a link, what it leads to; and of two at once, each its own.
+        let out = std::fs::canonicalize(&self.out).unwrap_or_else(|_| self.out.clone());
+        let part = out.with_file_name(format!(".{}.part", clock::uuid_v7().simple()));
         let written = async {
-            let mut file = BufWriter::new(File::create(&part)?);
+            let mut file = BufWriter::new(File::create_new(&part)?);
             let rows = self.each_page(store, |bytes| Ok(file.write_all(bytes)?)).await?;
             file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
-            std::fs::rename(&part, &self.out)?;
+            std::fs::rename(&part, &out)?;
             anyhow::Ok(rows)
         };
         let written = written.await;

@@ -67,7 +67,8 @@ impl Edit {
             bail!("{}: {why}: --repeat-external edits it all the same", letter.key.id);
         }
         let limit = globals.config()?.worker.payload_limit;
-        let draft = self.typed(&letter, limit)?;
+        // Laid out for people it is larger than what is sent, which is measured then.
+        let draft = self.typed(&letter, limit.saturating_mul(16))?;
         if draft.is_unchanged(&letter.payload) {
             draft.forget();
             self.say("nothing was changed, so nothing was done", json!({ "unchanged": true }), globals);

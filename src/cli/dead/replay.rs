@@ -187,7 +187,11 @@ fn refuse_what_is_no_message(chosen: &mut Chosen) {
 
 /// `20/s`, or so long between two.
 pub(super) fn told_rate(rate: f64) -> String {
-    if rate >= 1.0 { format!("{rate:.0}/s") } else { format!("one in {}", format_duration(between(rate))) }
+    match rate {
+        rate if rate >= 1.0 && rate.fract() == 0.0 => format!("{rate:.0}/s"),
+        rate if rate >= 1.0 => format!("{:.0}/m", rate * 60.0),
+        rate => format!("one in {}", format_duration(between(rate))),
+    }
 }
 
 fn between(rate: f64) -> Duration {

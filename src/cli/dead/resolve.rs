@@ -157,6 +157,11 @@ impl Decision<'_> {
         let mut chosen = Chosen::default();
         if asked.all {
             chosen.open = asked.which.filter.letters(store, asked.reason, &OPEN, MANY).await?;
+            // The newest of more would be the wrong ones, and without a word.
+            anyhow::ensure!(
+                chosen.open.len() < MANY,
+                "there are {MANY} open letters or more: narrow them by --type, --reason, --channel or --older-than"
+            );
             chosen.open.reverse(); // newest first is for reading; what runs again goes in the order in which it died
         }
         for id in asked.ids {

@@ -183,7 +183,9 @@ impl<'a> Judge<'a> {
             ("maxProperties", true),
         ] {
             let size = |shape: &Shape<'a>| {
-                shape.number(keyword).or_else(|| size_of(shape.value()?, keyword)).map(|n| (n, false))
+                let size = shape.number(keyword).or_else(|| size_of(shape.value()?, keyword));
+                // At least nothing is no bound.
+                size.or((!is_upper).then_some(0.0)).map(|n| (n, false))
             };
             let sizes = [size(w), size(r)];
             if !within(sizes, |written, read| if is_upper { read > written } else { read < written }) {
@@ -259,6 +261,12 @@ impl<'a> Judge<'a> {
                 (None, Writer::New) => {
                     found.harmless.insert(Change { at, what: format!("`{name}` is new") });
                 }
+            }
+        }
+        // What the writer names nowhere it may still write, as its schema for others says.
+        if let Some(others) = &w.others {
+            for (_, read) in r.properties.iter().filter(|(name, _)| !w.properties.contains_key(*name)) {
+                found.add(self.part(others, read)?);
             }
         }
         let closed =

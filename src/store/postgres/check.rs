@@ -31,7 +31,7 @@ const UNIQUE: &str = "select array_agg(a.attname::text order by a.attname::text)
 /// Tables of the schema that this role cannot work on.
 const FORBIDDEN: &str = "select c.relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
  where n.nspname = $1 and c.relkind in ('r', 'p') and c.relname in ('inbox', 'attempt', 'operation', 'document', 'outbox',
-    'dead_letter', 'claim', 'worker', 'consumer', 'audit')
+    'dead_letter', 'dead_replay', 'dead_replay_letter', 'claim', 'worker', 'consumer', 'audit')
    and not (has_table_privilege(c.oid, 'select') and has_table_privilege(c.oid, 'insert')
             and has_table_privilege(c.oid, 'update') and has_table_privilege(c.oid, 'delete'))
  order by 1";
@@ -49,7 +49,8 @@ impl PostgresStore {
         if !forbidden.is_empty() {
             return Err(StoreError::Unfit(format!(
                 "this role may not work on the tables {} of schema `{schema}`; \
-                 `grant select, insert, update, delete on all tables in schema {schema}` to it",
+                 `grant select, insert, update, delete on all tables in schema {schema}` to it, and \
+                 `alter default privileges in schema {schema} grant select, insert, update, delete on tables`, for those to come",
                 forbidden.join(", ")
             ))
             .into());

@@ -309,7 +309,11 @@ fn letters(rows: &Rows, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
         .collect();
     if groups.len() > SHOWN || letters.len() == LETTERS {
         let more = groups.len().saturating_sub(SHOWN);
-        let says = format!("{more} more groups among the newest {LETTERS} letters");
+        let says = match (more, letters.len() == LETTERS) {
+            (0, _) => format!("only the newest {LETTERS} letters were looked at"),
+            (more, true) => format!("{more} more groups among the newest {LETTERS} letters"),
+            (more, false) => format!("{more} more groups"),
+        };
         lines.push(Line::warn("dead", says, advice.run("dead groups")));
     }
     if lines.is_empty() {
