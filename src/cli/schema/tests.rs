@@ -77,6 +77,26 @@ fn what_is_not_named() {
     is(&map("integer"), &map("number"), "", "/additionalProperties: type was integer, is number");
 }
 
+/// Who may send any other property as a number may send a number under the name that comes.
+#[test]
+fn a_property_that_comes_where_others_had_a_type() {
+    let others = json!({ "type": "object", "additionalProperties": { "type": "integer" } });
+    let with = |ty: &str| {
+        let mut schema = others.clone();
+        schema["properties"] = json!({ "a": { "type": ty } });
+        schema
+    };
+    assert_eq!(breaks(&others, &with("string"), Writer::Old), ["/properties/a: type was integer, is string"]);
+    assert_eq!(breaks(&others, &with("integer"), Writer::Old), NONE);
+}
+
+#[test]
+fn at_least_nothing_is_no_bound() {
+    let text = json!({ "type": "string" });
+    is(&text, &json!({ "type": "string", "minLength": 0 }), "", "");
+    assert_eq!(breaks(&text, &json!({ "type": "string", "minLength": 1 }), Writer::Old).len(), 1);
+}
+
 #[test]
 fn types() {
     let of = |schema: Value| object(json!({ "a": schema }), &["a"]);
