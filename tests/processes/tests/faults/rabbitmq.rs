@@ -216,7 +216,7 @@ async fn what_the_broker_buried_is_replayed_and_may_fail_again(variable: &str) {
     });
     assert!(letters.await.iter().all(|letter| letter.reason == "buried"));
     let replayed = Instant::now();
-    shop.operator(&["dead", "replay", "--all", "--yes"]);
+    shop.operator(&["dead", "replay", "--all", "--yes", "--stop-at", "100%"]);
     shop.send([Work { n: 40, failing: 1, ..Work::default() }]).await;
     shop.each_once(41).await;
     println!(
