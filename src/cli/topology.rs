@@ -9,6 +9,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, clap::Subcommand)]
 #[command(after_help = "\
@@ -37,9 +38,9 @@ impl Topology {
         let transport = open_transport(&config)?;
         if let Self::Apply = self {
             transport.declare(&endpoints).await.context("making the topology")?;
-            let used = |name: &str| name == "default" || config.channel.values().any(|c| c.transport.as_str() == name);
-            let brokers =
-                config.transport.iter().filter(|(name, _)| used(name.as_str())).map(|(_, broker)| &broker.url);
+            let used: BTreeSet<&str> = endpoints.channels.iter().map(|c| transport.carrier_of(&c.name)).collect();
+            let brokers = config.transport.iter().filter(|(name, _)| used.contains(name.as_str()));
+            let brokers = brokers.map(|(_, broker)| &broker.url);
             for url in brokers.filter(|url| !matches!(url, BrokerUrl::Embedded)) {
                 globals.record_beside("declare", &url.to_string(), "topology apply").await;
             }

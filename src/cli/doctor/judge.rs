@@ -118,9 +118,13 @@ fn broker(broker: &Broker, advice: &Advice) -> Vec<Line> {
         (Ok(_), Some(promises)) if promises.keeps_rows => {
             Line::ok("broker", "embedded: messages are rows of the store, in the process of each worker")
         }
-        (Ok(about), _) => Line::ok("broker", format!("{about}, at {url}")).with(json!({ "about": about, "url": url })),
+        (Ok(about), _) => {
+            let says = url.as_ref().map_or_else(|| about.clone(), |url| format!("{about}, at {url}"));
+            Line::ok("broker", says).with(json!({ "about": about, "url": url }))
+        }
         (Err(why), _) => {
-            Line::bad("broker", format!("{url}: {why}"), advice.run("config show")).with(json!({ "url": url }))
+            let says = url.as_ref().map_or_else(|| why.clone(), |url| format!("{url}: {why}"));
+            Line::bad("broker", says, advice.run("config show")).with(json!({ "url": url }))
         }
     }]
 }

@@ -42,8 +42,8 @@ pub(super) struct Facts {
 }
 
 pub(super) struct Broker {
-    /// Without a password.
-    pub(super) url: String,
+    /// Without a password. `None`: there are several, and what is said of them names each.
+    pub(super) url: Option<String>,
     /// `None`: no transport could be made of the settings.
     pub(super) promises: Option<Promises>,
     pub(super) about: Answer<String>,
@@ -92,7 +92,7 @@ impl Broker {
         let settings = config.transport.iter().find(|(name, _)| name.as_str() == "default").map(|(_, t)| t.clone());
         let settings = settings.unwrap_or_default();
         let mut seen = Self {
-            url: settings.url.to_string(),
+            url: config.channel.values().all(|c| c.transport.as_str() == "default").then(|| settings.url.to_string()),
             promises: None,
             about: Err(String::new()),
             declares: settings.declare,

@@ -142,3 +142,15 @@ async fn a_wrong_password_is_told_without_it() {
     assert!(!format!("{screen:?}").contains("s3cret"), "{screen:?}");
     screen.advice_works(&shop);
 }
+
+/// Which of two does not answer is named, and the other is not blamed for it.
+#[tokio::test]
+async fn of_two_brokers_the_one_that_is_away_is_named() {
+    let Some(running) = broker("PITCREW_RABBITMQ_URL") else { return };
+    let away = format!("transport = \"log\"\n[transport.log]\nurl = \"kafka://{CLOSED}\"");
+    let shop = Shop::on_sqlite(WORKER, &running, &away).await;
+    let screen = Screen::of(&shop, &[]);
+    let red = screen.line("broker", "[transport.log]");
+    assert_eq!((red.standing.as_str(), screen.code), ("bad", 1));
+    assert!(!red.says.contains("amqp://"), "{red:?}");
+}
