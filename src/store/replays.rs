@@ -58,7 +58,4 @@ pub trait Replays: Send + Sync {
 
     /// Letters of a job in their order; `planned`: those that were not sent yet.
     async fn replay_letters(&self, replay: Uuid, planned: bool, limit: usize) -> StoreResult<Vec<ReplayLetter>>;
-
-    /// How many workers were seen since then.
-    async fn living(&self, seen_since: DateTime<Utc>) -> StoreResult<u64>;
 }

@@ -88,8 +88,13 @@ impl<'a> Job<'a> {
         let (state, why) = ran.with_context(|| again.clone())?;
         self.store.set_replay(self.replay.id, state, &why, self.replay.judged, clock::now()).await.context(again)?;
         let shown = Shown::of(self.store, &self.replay.id.to_string()).await?;
-        shown.tell_end(chosen, self.globals.json, self.store.living(clock::now() - 5 * BEAT).await? > 0);
+        shown.tell_end(chosen, self.globals.json, self.is_worked().await?);
         Ok(state == ReplayState::Ended && shown.tally.dead == 0 && chosen.refused.is_empty())
+    }
+
+    /// Whether a worker lives that could handle what is sent.
+    async fn is_worked(&self) -> anyhow::Result<bool> {
+        Ok(self.store.workers(clock::now()).await?.iter().any(|alive| alive.silent <= 5 * BEAT))
     }
 
     /// Says that this process has the job, if it does.
@@ -145,10 +150,7 @@ impl<'a> Job<'a> {
         let all = self.store.tally_replay(id, 0, u32::MAX).await?;
         let since = if judged == 0 { all } else { self.store.tally_replay(id, judged, u32::MAX).await? };
         let canary = self.store.tally_replay(id, judged, judged.saturating_add(self.replay.canary)).await?;
-        match self.store.living(clock::now() - 5 * BEAT).await? {
-            0 => *alone = alone.or(Some(now)),
-            _ => *alone = None,
-        }
+        *alone = if self.is_worked().await? { None } else { alone.or(Some(now)) };
         if all.planned == 0 {
             *sent_all = sent_all.or(Some(now));
         }

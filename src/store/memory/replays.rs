@@ -140,10 +140,6 @@ impl Replays for MemoryStore {
             Ok(wanted.take(limit).cloned().collect())
         })
     }
-
-    async fn living(&self, seen_since: DateTime<Utc>) -> StoreResult<u64> {
-        self.run(|state| Ok(state.workers.values().filter(|seat| seat.beat >= seen_since).map(|_| 1).sum()))
-    }
 }
 
 impl State {

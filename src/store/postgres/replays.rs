@@ -60,8 +60,6 @@ const TALLY: &str = "select outcome, count(*) from {s}.dead_replay_letter
 const LETTERS: &str = "select place, attempt, id, consumer, source, payload_hash, outcome, reason, error, sent
  from {s}.dead_replay_letter where replay = $1 and (not $2 or outcome = 'planned') order by place limit $3";
 
-const LIVING: &str = "select count(*) from {s}.worker where seen >= statement_timestamp() - $1";
-
 /// For the history of a message.
 const OF_MESSAGE: &str =
     "select replay, consumer, attempt, outcome, sent from {s}.dead_replay_letter where id = $1 order by replay, place";
@@ -126,10 +124,6 @@ impl Replays for PostgresStore {
 
     async fn replay_letters(&self, replay: Uuid, planned: bool, limit: usize) -> StoreResult<Vec<ReplayLetter>> {
         Ok(self.list_replay_letters(replay, planned, limit).await?)
-    }
-
-    async fn living(&self, seen_since: DateTime<Utc>) -> StoreResult<u64> {
-        Ok(self.count_living(seen_since).await?)
     }
 }
 
@@ -235,11 +229,6 @@ impl PostgresStore {
     async fn list_replay_letters(&self, replay: Uuid, planned: bool, limit: usize) -> Sure<Vec<ReplayLetter>> {
         let rows = sqlx::query(self.sql.get(LETTERS)).bind(replay).bind(planned).bind(clamp(limit));
         rows.fetch_all(&self.other.get()).await?.iter().map(read_letter).collect()
-    }
-
-    async fn count_living(&self, seen_since: DateTime<Utc>) -> Sure<u64> {
-        let living = sqlx::query_scalar(self.sql.get(LIVING)).bind(ago(seen_since));
-        Ok(u64::try_from(living.fetch_one(&self.other.get()).await.map(|count: i64| count)?).unwrap_or_default())
     }
 
     pub(super) async fn replays_of(&self, on: &mut PgConnection, id: &str) -> Sure<Vec<Replayed>> {

@@ -88,11 +88,6 @@ impl Replays for SqliteStore {
         let rows = self.answer(select.fetch_all(&self.readers).await)?;
         self.answer(rows.iter().map(read_letter).collect())
     }
-
-    async fn living(&self, seen_since: DateTime<Utc>) -> StoreResult<u64> {
-        let living = sqlx::query_scalar("select count(*) from worker where beat >= ?").bind(micros(seen_since));
-        self.answer(living.fetch_one(&self.readers).await.map(|count: i64| count.unsigned_abs()))
-    }
 }
 
 /// How many rows it has changed.

@@ -197,7 +197,10 @@ pub(super) async fn the_history_of_a_message_names_its_replays(on: Subject) {
 
 pub(super) async fn the_living_are_counted(on: Subject) {
     let now = clock::now();
-    let living = async |since: DateTime<Utc>| on.store.living(since).await.expect("they can be counted");
+    let living = async |since: DateTime<Utc>| {
+        let workers = on.store.workers(now).await.expect("they can be counted");
+        workers.iter().filter(|alive| alive.silent <= clock::between(since, now)).count()
+    };
     on.store.end_worker(on.worker).await.expect("it ends");
     assert_eq!(living(now - 10 * SECOND).await, 0);
     on.start_at(on.worker, now - 60 * SECOND).await;
