@@ -29,7 +29,7 @@ pub use lock::WorkerLock;
 use super::*;
 use bulk::micros;
 use connect::File;
-use sqlx::{Sqlite, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqlitePool, Transaction, pool::PoolConnection};
 use std::{
     collections::HashMap,
     path::Path,
@@ -99,6 +99,16 @@ impl SqliteStore {
         Ok(transaction)
     }
 
+    /// To read from. Asked before, because a connection may be opened now.
+    fn readers(&self) -> sqlx::Result<&SqlitePool> {
+        self.file.check_in_place()?;
+        Ok(&self.readers)
+    }
+
+    async fn reader(&self) -> sqlx::Result<PoolConnection<Sqlite>> {
+        self.readers()?.acquire().await
+    }
+
     fn answer<T>(&self, result: sqlx::Result<T>) -> StoreResult<T> {
         result.map_err(|e| self.file.failed(e))
     }
@@ -128,11 +138,13 @@ impl Store for SqliteStore {
     }
 
     async fn seen(&self, keys: &[InboxKey]) -> StoreResult<Vec<Option<Seen>>> {
-        self.answer(judge::seen(&self.readers, keys.iter().map(bulk::inbox_key)).await)
+        let readers = self.answer(self.readers())?;
+        self.answer(judge::seen(readers, keys.iter().map(bulk::inbox_key)).await)
     }
 
     async fn load(&self, collection: &str, id: &str) -> StoreResult<Option<StoredDocument>> {
-        self.answer(decode::document(&self.readers, collection, id).await)
+        let readers = self.answer(self.readers())?;
+        self.answer(decode::document(readers, collection, id).await)
     }
 
     async fn begin(&self, _: &Arc<str>, _: &Arc<Envelope>, _: &[u8; 32], _: Duration) -> StoreResult<Begun> {
@@ -231,7 +243,7 @@ impl Store for SqliteStore {
     }
 
     async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>> {
-        self.answer(operators::dead_letters(&self.readers, filter, limit).await)
+        self.answer(operators::dead_letters(self, filter, limit).await)
     }
 
     async fn resolve_letter(
@@ -253,27 +265,27 @@ impl Store for SqliteStore {
     }
 
     async fn audit_trail(&self, filter: &AuditFilter, limit: usize) -> StoreResult<Vec<Audit>> {
-        self.answer(operators::audit_trail(&self.readers, filter, limit).await)
+        self.answer(operators::audit_trail(self, filter, limit).await)
     }
 
     async fn recorded(&self, action: &str, limit: usize) -> StoreResult<Vec<Audit>> {
-        self.answer(operators::recorded(&self.readers, action, limit).await)
+        self.answer(operators::recorded(self, action, limit).await)
     }
 
     async fn handled(&self, span: &Span, after: Option<&Handled>, limit: usize) -> StoreResult<Vec<Handled>> {
-        self.answer(handled::page(&self.readers, span, after, limit).await)
+        self.answer(handled::page(self, span, after, limit).await)
     }
 
     async fn history(&self, id: &str) -> StoreResult<History> {
-        self.answer(operators::history(&self.readers, id).await)
+        self.answer(operators::history(self, id).await)
     }
 
     async fn counts(&self) -> StoreResult<Counts> {
-        self.answer(operators::counts(&self.readers).await)
+        self.answer(operators::counts(self).await)
     }
 
     async fn gauges(&self, now: DateTime<Utc>) -> StoreResult<Gauges> {
-        self.answer(gauges::gauges(&self.readers, now).await)
+        self.answer(gauges::gauges(self, now).await)
     }
 
     async fn waiting(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<OutboxEntry>> {
@@ -281,7 +293,7 @@ impl Store for SqliteStore {
     }
 
     async fn retries(&self, now: DateTime<Utc>, limit: usize) -> StoreResult<Vec<Coming>> {
-        self.answer(gauges::retries(&self.readers, now, limit).await)
+        self.answer(gauges::retries(self, now, limit).await)
     }
 
     async fn maintain(&self, retention: &Retention, now: DateTime<Utc>) -> StoreResult<Maintained> {

@@ -155,7 +155,7 @@ async fn a_directory_that_disappears_is_noticed_before_the_commit() {
     let on = Beside::new();
     let store = on.open(Options::default()).await;
     let worker = on.start(store.clone()).await;
-    let client = on.client(store);
+    let client = on.client(store.clone());
     for _ in 0..10 {
         client.send(&Keep { text: "milk".into(), into: String::new() }).await.unwrap();
     }
@@ -172,6 +172,8 @@ async fn a_directory_that_disappears_is_noticed_before_the_commit() {
     std::fs::create_dir(on.folder()).unwrap();
     std::fs::write(on.path(), "").unwrap();
     assert!(client.send(&Keep { text: "late".into(), into: String::new() }).await.is_err());
+    let read = store.counts().await.unwrap_err();
+    assert!(format!("{read:#}").contains("was moved away or deleted"), "nothing is opened to read either: {read:#}");
     std::fs::remove_dir_all(on.folder()).unwrap();
 
     std::fs::rename(&away, on.folder()).unwrap();

@@ -1,25 +1,25 @@
 //! Control Bus: what waits in the tables and since when.
 
-use super::micros;
+use super::{SqliteStore, micros};
 use crate::store::{Coming, Gauges, LetterGauge, OutboxGauge};
 use chrono::{DateTime, Utc};
-use sqlx::{Row as _, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, sqlite::SqliteRow};
 
-pub(super) async fn gauges(readers: &SqlitePool, now: DateTime<Utc>) -> sqlx::Result<Gauges> {
+pub(super) async fn gauges(store: &SqliteStore, now: DateTime<Utc>) -> sqlx::Result<Gauges> {
     let time = |row: &SqliteRow, column| {
         Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.and_then(DateTime::from_timestamp_micros))
     };
     let count = |row: &SqliteRow, column| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(column)?.unsigned_abs());
     // All keys are read, along the smallest index: who gathers this rests for longer than it took.
     let inbox = sqlx::query("select count(*), (select min(key_time) from inbox where key_time > 0) from inbox");
-    let row = inbox.fetch_one(readers).await?;
+    let row = inbox.fetch_one(store.readers()?).await?;
     let mut gauges = Gauges { inbox: count(&row, 0)?, inbox_oldest: time(&row, 1)?, ..Gauges::default() };
     let outbox = sqlx::query(
         "select destination, purpose, count(*), coalesce(sum(due is null or due <= ?1), 0),
            min(case when due is null then created when due <= ?1 then due end)
          from outbox group by destination, purpose",
     );
-    for row in outbox.bind(micros(now)).fetch_all(readers).await? {
+    for row in outbox.bind(micros(now)).fetch_all(store.readers()?).await? {
         gauges.outbox.push(OutboxGauge {
             destination: row.try_get(0)?,
             purpose: row.try_get(1)?,
@@ -32,7 +32,7 @@ pub(super) async fn gauges(readers: &SqlitePool, now: DateTime<Utc>) -> sqlx::Re
         "select channel, type, state, count(*), min(first_at) from dead_letter
          where state in ('dead', 'quarantined') group by channel, type, state",
     );
-    for row in letters.fetch_all(readers).await? {
+    for row in letters.fetch_all(store.readers()?).await? {
         gauges.letters.push(LetterGauge {
             channel: row.try_get(0)?,
             ty: row.try_get(1)?,
@@ -44,7 +44,7 @@ pub(super) async fn gauges(readers: &SqlitePool, now: DateTime<Utc>) -> sqlx::Re
     Ok(gauges)
 }
 
-pub(super) async fn retries(readers: &SqlitePool, now: DateTime<Utc>, limit: usize) -> sqlx::Result<Vec<Coming>> {
+pub(super) async fn retries(store: &SqliteStore, now: DateTime<Utc>, limit: usize) -> sqlx::Result<Vec<Coming>> {
     let coming =
         sqlx::query("select id, consumer, attempt, error, next from attempt where next > ? order by next limit ?");
     let coming = coming.bind(micros(now)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
@@ -57,5 +57,5 @@ pub(super) async fn retries(readers: &SqlitePool, now: DateTime<Utc>, limit: usi
             at: DateTime::from_timestamp_micros(row.try_get(4)?).unwrap_or(now),
         })
     };
-    coming.fetch_all(readers).await?.iter().map(read).collect()
+    coming.fetch_all(store.readers()?).await?.iter().map(read).collect()
 }

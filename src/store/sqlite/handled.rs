@@ -2,7 +2,7 @@
 
 use super::{SqliteStore, decode, micros};
 use crate::store::{Handled, Sink, Span};
-use sqlx::{SqlitePool, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 /// Rows of one file. They are deleted at once, and no commit waits longer for that than for another commit.
 macro_rules! file {
@@ -16,7 +16,7 @@ const FILE: usize = 10_000;
 const FIRST: (&str, &str, &str) = ("", "", "");
 
 pub(super) async fn page(
-    readers: &SqlitePool,
+    store: &SqliteStore,
     span: &Span,
     after: Option<&Handled>,
     limit: usize,
@@ -30,7 +30,7 @@ pub(super) async fn page(
         );
         let (consumer, source, id) = after.map_or(FIRST, place);
         let select = select.bind(since).bind(until).bind(consumer).bind(source).bind(id).bind(count(limit));
-        read(&select.fetch_all(readers).await?, &mut page)?;
+        read(&select.fetch_all(store.readers()?).await?, &mut page)?;
     }
     if page.len() < limit {
         let select = sqlx::query(
@@ -40,7 +40,7 @@ pub(super) async fn page(
         let after = after.and_then(|after| Some((micros(after.sent?), place(after))));
         let (from, (consumer, source, id)) = after.unwrap_or((since.max(1), FIRST));
         let select = select.bind(from).bind(until).bind(consumer).bind(source).bind(id);
-        read(&select.bind(count(limit - page.len())).fetch_all(readers).await?, &mut page)?;
+        read(&select.bind(count(limit - page.len())).fetch_all(store.readers()?).await?, &mut page)?;
     }
     Ok(page)
 }
@@ -73,7 +73,7 @@ pub(super) async fn export(
     ] {
         loop {
             let mut old = Vec::new();
-            read(&sqlx::query(select).bind(until).fetch_all(&store.readers).await?, &mut old)?;
+            read(&sqlx::query(select).bind(until).fetch_all(store.readers()?).await?, &mut old)?;
             // Outside of any transaction: who waits for a slow disk must not hold the only writer.
             match sink.write("inbox", &old).await {
                 Ok(name) => exported.extend(name),
@@ -104,7 +104,7 @@ pub(super) async fn export_audit(
     exported: &mut Vec<String>,
 ) -> sqlx::Result<(u64, Option<std::io::Error>)> {
     let old = sqlx::query("select * from audit where at < ? order by at, rowid").bind(until);
-    let old = old.fetch_all(&store.readers).await?.iter().map(decode::audit).collect::<sqlx::Result<Vec<_>>>()?;
+    let old = old.fetch_all(store.readers()?).await?.iter().map(decode::audit).collect::<sqlx::Result<Vec<_>>>()?;
     let old: Vec<_> = old.into_iter().map(crate::store::Audit::whole).collect();
     match sink.write("operators", &old).await {
         Ok(name) => exported.extend(name),

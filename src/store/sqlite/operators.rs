@@ -5,13 +5,13 @@ use crate::store::{
     Audit, AuditFilter, Counts, DeadFilter, DeadLetter, History, LetterKey, LetterState, OutboxEntry, OutboxRow,
 };
 use serde_json::json;
-use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 /// How far the clock of a worker may be behind that of the producer of the message it handles.
 const CLOCK_SKEW_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
 pub(super) async fn dead_letters(
-    readers: &SqlitePool,
+    store: &SqliteStore,
     filter: &DeadFilter,
     limit: usize,
 ) -> sqlx::Result<Vec<DeadLetter>> {
@@ -25,7 +25,7 @@ pub(super) async fn dead_letters(
     );
     let select = select.bind(states).bind(&filter.channel).bind(&filter.ty).bind(&filter.reason).bind(&filter.id);
     let select = select.bind(&filter.consumer).bind(filter.until.map(micros)).bind(filter.since.map(micros));
-    let rows = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(readers).await?;
+    let rows = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(store.readers()?).await?;
     rows.iter().map(decode::letter).collect()
 }
 
@@ -98,26 +98,26 @@ pub(super) async fn insert_audit(connection: &mut SqliteConnection, audit: &Audi
     insert.bind(bodies.map(|bodies| &bodies.after[..])).execute(connection).await.map(drop)
 }
 
-pub(super) async fn audit_trail(readers: &SqlitePool, filter: &AuditFilter, limit: usize) -> sqlx::Result<Vec<Audit>> {
+pub(super) async fn audit_trail(store: &SqliteStore, filter: &AuditFilter, limit: usize) -> sqlx::Result<Vec<Audit>> {
     let select = sqlx::query(
         "select * from audit where (?1 is null or at >= ?1) and (?2 is null or actor = ?2)
          order by at desc, rowid desc limit ?3",
     );
     let select = select.bind(filter.since.map(micros)).bind(&filter.actor);
-    let trail = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(readers).await?;
+    let trail = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(store.readers()?).await?;
     trail.iter().map(decode::audit).collect()
 }
 
-pub(super) async fn recorded(readers: &SqlitePool, action: &str, limit: usize) -> sqlx::Result<Vec<Audit>> {
+pub(super) async fn recorded(store: &SqliteStore, action: &str, limit: usize) -> sqlx::Result<Vec<Audit>> {
     let recorded =
         sqlx::query("select * from audit where action = ? order by at desc, rowid desc limit ?").bind(action);
-    let recorded = recorded.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(readers).await?;
+    let recorded = recorded.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(store.readers()?).await?;
     recorded.iter().map(decode::audit).collect()
 }
 
-pub(super) async fn history(readers: &SqlitePool, id: &str) -> sqlx::Result<History> {
+pub(super) async fn history(store: &SqliteStore, id: &str) -> sqlx::Result<History> {
     // One snapshot: a message that commits meanwhile is seen before or after, not half.
-    let mut tx = readers.begin().await?;
+    let mut tx = store.readers()?.begin().await?;
     // An undated ID has an index of its own, every other one its place in the key.
     let inbox = match key_time(id) {
         0 => sqlx::query("select * from inbox where id = ? and key_time = 0 order by at, consumer, source").bind(id),
@@ -165,13 +165,13 @@ pub(super) fn entries(rows: &[SqliteRow]) -> Vec<OutboxEntry> {
     rows.iter().filter_map(read).collect()
 }
 
-pub(super) async fn counts(readers: &SqlitePool) -> sqlx::Result<Counts> {
+pub(super) async fn counts(store: &SqliteStore) -> sqlx::Result<Counts> {
     let select = sqlx::query(
         "select (select count(*) from inbox where fate = 'done'), (select count(*) from inbox where fate = 'retry'),
          (select count(*) from dead_letter where state = 'dead'),
          (select count(*) from dead_letter where state = 'quarantined'), (select count(*) from outbox)",
     );
-    let row = select.fetch_one(readers).await?;
+    let row = select.fetch_one(store.readers()?).await?;
     let count = |column: usize| row.try_get::<i64, _>(column).map(i64::unsigned_abs);
     Ok(Counts { done: count(0)?, retrying: count(1)?, dead: count(2)?, quarantined: count(3)?, outbox: count(4)? })
 }

@@ -82,7 +82,7 @@ async fn is_anything_free(
         lost_owners!(),
         ")"
     ));
-    free.bind(worker).bind(micros(lost_before)).bind(micros(now)).fetch_one(&store.readers).await
+    free.bind(worker).bind(micros(lost_before)).bind(micros(now)).fetch_one(store.readers()?).await
 }
 
 /// The first `limit` rows, in sequence, of all that nobody else will publish.
@@ -120,7 +120,7 @@ pub(super) async fn spilled(
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let select = select.bind(worker).bind(after.unwrap_or(Uuid::nil())).bind(destination.to_string()).bind(limit);
-    let rows = select.fetch_all(&store.readers).await?;
+    let rows = select.fetch_all(store.readers()?).await?;
     let read = |row: &SqliteRow| match decode::outbox_row(row) {
         Ok(row) => Some(row),
         Err(error) => {
@@ -164,12 +164,12 @@ pub(super) async fn bury(store: &SqliteStore, row: Uuid, letter: &DeadLetter) ->
 
 pub(super) async fn next_due(store: &SqliteStore) -> sqlx::Result<Option<DateTime<Utc>>> {
     let select = sqlx::query("select min(due) as due from outbox where owner is null and due is not null");
-    decode::maybe_time(&select.fetch_one(&store.readers).await?, "due")
+    decode::maybe_time(&select.fetch_one(store.readers()?).await?, "due")
 }
 
 pub(super) async fn waiting(store: &SqliteStore, now: DateTime<Utc>, limit: usize) -> sqlx::Result<Vec<OutboxEntry>> {
     let select =
         sqlx::query("select * from outbox where due is null or due <= ? order by problem is null, seq limit ?");
     let select = select.bind(micros(now)).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-    Ok(super::operators::entries(&select.fetch_all(&store.readers).await?))
+    Ok(super::operators::entries(&select.fetch_all(store.readers()?).await?))
 }

@@ -105,7 +105,7 @@ fn is_identifier(name: &str) -> bool {
 
 /// Refuses tables that cannot take the rows declared for them: all of them at once, each with its fix. Gives warnings.
 pub(super) async fn check(store: &SqliteStore, specs: &[RowSpec]) -> StoreResult<Vec<String>> {
-    let mut connection = store.answer(store.readers.acquire().await)?;
+    let mut connection = store.answer(store.reader().await)?;
     let (mut refused, mut warnings) = (Vec::new(), Vec::from_iter(store.file.warning()));
     for spec in specs {
         match wrong_names(spec) {

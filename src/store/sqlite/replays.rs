@@ -72,7 +72,8 @@ impl Replays for SqliteStore {
 
     async fn replays(&self, limit: usize) -> StoreResult<Vec<Replay>> {
         let select = sqlx::query("select * from dead_replay order by began desc, id desc limit ?");
-        let rows = self.answer(select.bind(at_most(limit)).fetch_all(&self.readers).await)?;
+        let readers = self.answer(self.readers())?;
+        let rows = self.answer(select.bind(at_most(limit)).fetch_all(readers).await)?;
         self.answer(rows.iter().map(read_replay).collect())
     }
 
@@ -85,7 +86,8 @@ impl Replays for SqliteStore {
             "select * from dead_replay_letter where replay = ? and (not ? or outcome = 'planned') order by place limit ?",
         );
         let select = select.bind(replay).bind(planned).bind(at_most(limit));
-        let rows = self.answer(select.fetch_all(&self.readers).await)?;
+        let readers = self.answer(self.readers())?;
+        let rows = self.answer(select.fetch_all(readers).await)?;
         self.answer(rows.iter().map(read_letter).collect())
     }
 }
@@ -157,10 +159,10 @@ async fn settle(store: &SqliteStore, replay: Uuid) -> sqlx::Result<()> {
             and d.payload_hash = r.payload_hash and d.attempt > r.attempt order by d.attempt desc limit 1)
          where r.replay = ? and r.outcome in ('waiting', 'retrying') order by r.place",
     );
-    let rows = open.bind(replay).fetch_all(&store.readers).await?;
+    let rows = open.bind(replay).fetch_all(store.readers()?).await?;
     let letters = rows.iter().map(read_letter).collect::<sqlx::Result<Vec<_>>>()?;
     let keys: Vec<_> = letters.iter().map(|letter| letter.key.of_inbox()).collect();
-    let seen = judge::seen(&store.readers, keys.iter().map(bulk::inbox_key)).await?;
+    let seen = judge::seen(store.readers()?, keys.iter().map(bulk::inbox_key)).await?;
     let mut changed = Vec::new();
     for ((row, letter), seen) in rows.iter().zip(&letters).zip(&seen) {
         let died: Option<String> = row.try_get("new_reason")?;
@@ -191,7 +193,7 @@ async fn tally(store: &SqliteStore, replay: Uuid, from: u32, to: u32) -> sqlx::R
          group by outcome",
     );
     let mut tally = ReplayTally::default();
-    for row in select.bind(replay).bind(from).bind(to).fetch_all(&store.readers).await? {
+    for row in select.bind(replay).bind(from).bind(to).fetch_all(store.readers()?).await? {
         tally.add(decode::word(&row, "outcome", ReplayOutcome::of_word)?, row.try_get("letters")?);
     }
     Ok(tally)

@@ -61,7 +61,7 @@ pub(super) async fn migrate(store: &SqliteStore) -> StoreResult<Migrated> {
 }
 
 pub(super) async fn about(store: &SqliteStore) -> StoreResult<About> {
-    let mut connection = store.answer(store.readers.acquire().await)?;
+    let mut connection = store.answer(store.reader().await)?;
     let schema = known(store, &mut connection).await?;
     let version = sqlx::query_scalar("select sqlite_version()").fetch_one(&mut *connection).await;
     let server = format!("SQLite {}", store.answer::<String>(version)?);

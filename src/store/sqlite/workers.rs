@@ -37,7 +37,7 @@ pub(super) async fn beat(
 
 pub(super) async fn hindered(store: &SqliteStore, seen_since: DateTime<Utc>) -> sqlx::Result<Vec<Told>> {
     let select = "select id, place, beat, hindered from worker where beat >= ? and hindered <> '[]' order by id";
-    let rows = sqlx::query(select).bind(micros(seen_since)).fetch_all(&store.readers).await?;
+    let rows = sqlx::query(select).bind(micros(seen_since)).fetch_all(store.readers()?).await?;
     let told = |row: &SqliteRow| {
         let Json(hindered) = row.try_get("hindered")?;
         let at = decode::time(row, "beat")?;
@@ -48,7 +48,7 @@ pub(super) async fn hindered(store: &SqliteStore, seen_since: DateTime<Utc>) -> 
 
 pub(super) async fn all(store: &SqliteStore, now: DateTime<Utc>) -> sqlx::Result<Vec<Alive>> {
     let select = "select id, service, place, build, started, beat from worker order by started, id";
-    let rows = sqlx::query(select).fetch_all(&store.readers).await?;
+    let rows = sqlx::query(select).fetch_all(store.readers()?).await?;
     let alive = |row: &SqliteRow| {
         let worker = WorkerRecord {
             id: row.try_get("id")?,
@@ -114,7 +114,7 @@ pub(super) async fn claims(store: &SqliteStore, keys: &[InboxKey]) -> sqlx::Resu
     );
     let keys_json = array(keys.iter().map(|key| json!([&*key.consumer, key.source, key.id])));
     let mut counts = vec![0; keys.len()];
-    for row in select.bind(keys_json).fetch_all(&store.readers).await? {
+    for row in select.bind(keys_json).fetch_all(store.readers()?).await? {
         if let Some(count) = counts.get_mut(row.try_get::<u32, _>(0)? as usize) {
             *count = row.try_get(1)?;
         }
