@@ -79,8 +79,7 @@ impl Publisher {
             Ok(channel) => channel,
             Err(error) => return vec![Err(error); rows.len()],
         };
-        let unknown = || Err(PublishError::Unknown(format!("no confirm within {} s", CONFIRM.as_secs())));
-        let mut sent: Vec<_> = rows.iter().map(|_| unknown()).collect();
+        let mut sent: Vec<_> = rows.iter().map(|_| Err(Failed::Silence)).collect();
         let sends = rows.iter().zip(routes).enumerate().map(|(n, (sending, route))| {
             let channel = &channel;
             async move { (n, send(channel, sending, prefix, route).await) }
@@ -93,12 +92,14 @@ impl Publisher {
             }
         };
         let _ = tokio::time::timeout(CONFIRM, confirmed).await;
-        if sent.iter().any(|sent| matches!(sent, Err(PublishError::Unknown(_)))) {
+        if sent.iter().any(|sent| matches!(sent, Err(Failed::Silence | Failed::Channel(_)))) {
             // It is dead, or its confirms can no longer be told apart.
             self.channels.lock().unwrap_or_else(PoisonError::into_inner).remove(to);
         }
         let returned: HashMap<String, String> = sent.iter().flatten().filter_map(Sent::returned).collect();
-        rows.iter().zip(sent).map(|(sending, sent)| answer(sending, sent?, &returned)).collect()
+        let died_of = sent.iter().find_map(|sent| sent.as_ref().err().and_then(Failed::in_the_brokers_words));
+        let tell = |failed: Failed| failed.tell(died_of.as_deref());
+        rows.iter().zip(sent).map(|(sending, sent)| answer(sending, sent.map_err(tell)?, &returned)).collect()
     }
 
     /// A channel with confirms whose exchanges are there.
@@ -161,16 +162,50 @@ impl Sent {
     }
 }
 
+/// Why a publish was not answered.
+enum Failed {
+    /// It was not sent.
+    Unsent(PublishError),
+    Silence,
+    /// Its channel ended: whatever was in flight on it, the guilty one or not, may be in its queue.
+    Channel(lapin::Error),
+}
+
+impl From<PublishError> for Failed {
+    fn from(error: PublishError) -> Self {
+        Self::Unsent(error)
+    }
+}
+
+impl Failed {
+    fn in_the_brokers_words(&self) -> Option<String> {
+        let Self::Channel(error) = self else { return None };
+        trouble::reply(error).map(|(_, text)| text)
+    }
+
+    /// `died_of`: what the broker said when it ended the channel. Who only finds it dead is told by the client that it is.
+    fn tell(self, died_of: Option<&str>) -> PublishError {
+        match (self, died_of) {
+            (Self::Unsent(error), _) => error,
+            (Self::Silence, _) => PublishError::Unknown(format!("no confirm within {} s", CONFIRM.as_secs())),
+            (Self::Channel(_), Some(why)) => PublishError::Unknown(why.into()),
+            (Self::Channel(error), None) => PublishError::Unknown(error.to_string()),
+        }
+    }
+}
+
 async fn send(
     channel: &Channel,
     sending: &Sending,
     prefix: Prefix,
     route: Result<Route, PublishError>,
-) -> Result<Sent, PublishError> {
+) -> Result<Sent, Failed> {
     let Route { exchange, key } = route?;
     let envelope = &sending.row.envelope;
     if envelope.data.len() > MOST_BYTES {
-        return Err(PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())));
+        return Err(
+            PublishError::Permanent(format!("{} bytes are more than a broker takes", envelope.data.len())).into()
+        );
     }
     let too_large = || PublishError::Permanent("its headers are larger than a frame".into());
     let properties = convert::properties(envelope, prefix, sending.begun).ok_or_else(too_large)?;
@@ -182,7 +217,7 @@ async fn send(
         let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
         channel.basic_publish(exchange, key, options, &envelope.data, properties).await?.await
     };
-    let confirmation = published.await.map_err(|error| trouble::publishing(&error))?;
+    let confirmation = published.await.map_err(Failed::Channel)?;
     let confirmed = !confirmation.is_nack();
     let with = confirmation
         .take_message()

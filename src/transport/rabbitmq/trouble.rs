@@ -1,11 +1,6 @@
 //! Errors of the broker in words that say what to do, and without a password.
 
-use super::{
-    super::{PublishError, TransportError},
-    link::Address,
-    login::How,
-    tls,
-};
+use super::{super::TransportError, link::Address, login::How, tls};
 use lapin::{Error, ErrorKind};
 
 /// AMQP reply codes that are told apart (AMQP 0-9-1, section 1.2).
@@ -67,13 +62,5 @@ pub(super) fn operating(what: &str, error: &Error) -> TransportError {
         Some((NOT_FOUND..=PRECONDITION_FAILED, text)) => TransportError::Unfit(format!("{what}: {text}")),
         Some((_, text)) => TransportError::Away(format!("{what}: {text}")),
         None => TransportError::Away(format!("{what}: {error}")),
-    }
-}
-
-/// A publish whose channel ended: whatever was in flight on it, the guilty one or not, may be in its queue.
-pub(super) fn publishing(error: &Error) -> PublishError {
-    match reply(error) {
-        Some((_, text)) => PublishError::Unknown(text),
-        None => PublishError::Unknown(error.to_string()),
     }
 }
