@@ -38,6 +38,7 @@ use crate::{
     telemetry::{
         self,
         metrics::{Beat, Beats, Metrics},
+        traces::Tracked,
     },
     transport::{Consumer, Delivery, Subscription, Transport, TransportError},
 };
@@ -308,7 +309,7 @@ impl Pipeline {
         }
     }
 
-    fn span(&self, work: &Work) -> tracing::Span {
+    fn track(&self, work: &Work) -> Tracked {
         let process = telemetry::Process {
             system: self.shared.transport.kind_of(&self.subscription.name),
             channel: &self.subscription.channel,
@@ -319,7 +320,7 @@ impl Pipeline {
             correlation: work.envelope.correlation_id.as_deref(),
             carried: work.envelope.carried(),
         };
-        process.span()
+        process.begin()
     }
 
     /// The frame of what is stored about `work`.

@@ -8,8 +8,11 @@ pub(crate) mod metrics;
 pub(crate) mod otlp;
 pub(crate) mod traces;
 
-use traces::Carried;
+use traces::{Carried, Recorded, Tracked};
 use tracing::{Span, debug, field::Empty, info, info_span, warn};
+
+/// The target of spans that no tracing backend wants.
+pub(crate) const LOG_ONLY: &str = "pitcrew::log";
 
 /// One attempt at one message.
 #[derive(Clone, Copy, Debug)]
@@ -24,9 +27,17 @@ pub(crate) struct Process<'a> {
     pub(crate) carried: Carried<'a>,
 }
 
-impl Process<'_> {
-    /// Its span: `process {destination}`, kind CONSUMER.
-    pub(crate) fn span(self) -> Span {
+impl<'a> Process<'a> {
+    /// What is noted of it: a span for a tracing backend, `process {destination}`, kind CONSUMER, where one records this trace; else
+    /// only what the log tells of whose line is whose.
+    pub(crate) fn begin(self) -> Tracked {
+        match traces::recorded(self.carried) {
+            Recorded::Whole => Tracked::whole(self.whole()),
+            Recorded::LogOnly(within) => Tracked::within(self.for_the_log(), within),
+        }
+    }
+
+    fn whole(self) -> Span {
         let span = info_span!(
             target: "pitcrew::trace",
             parent: None,
@@ -51,13 +62,22 @@ impl Process<'_> {
         traces::follow(&span, self.carried);
         span
     }
+
+    fn for_the_log(self) -> Span {
+        info_span!(
+            target: LOG_ONLY,
+            parent: None,
+            "process",
+            messaging.message.id = self.id,
+            pitcrew.message.type = self.ty,
+            pitcrew.attempt = self.attempt,
+        )
+    }
 }
 
 /// How an attempt ended; `error`: its kind and what it said, if it did not end done.
-pub(crate) fn processed(span: &Span, fate: &'static str, error: Option<(&'static str, &str)>) {
-    if span.is_disabled() {
-        return;
-    }
+pub(crate) fn processed(tracked: &Tracked, fate: &'static str, error: Option<(&'static str, &str)>) {
+    let Some(span) = tracked.for_backend() else { return };
     span.record("pitcrew.fate", fate);
     if let Some((kind, text)) = error {
         span.record("otel.status_code", "ERROR").record("otel.status_description", text).record("error.type", kind);

@@ -11,7 +11,7 @@ use crate::{
 };
 use std::sync::Arc;
 use tokio::sync::OwnedRwLockWriteGuard;
-use tracing::{Instrument, warn};
+use tracing::warn;
 
 /// A handler may lose so many races for a guarded document before it has to wait like a failure.
 const RERUNS: u32 = 3;
@@ -67,8 +67,8 @@ impl Pipeline {
             Some(Admission::Settle(finished)) => return Box::pin(self.settle(finished, delivery, weight)).await,
         };
         fault::at(Point::BeforeHandle).await;
-        let span = self.span(work);
-        let Some(handled) = self.handle(work).instrument(span.clone()).await else {
+        let tracked = self.track(work);
+        let Some(handled) = tracked.around(self.handle(work)).await else {
             drop(pass);
             let Work { envelope, .. } = work;
             let interrupted = AttemptKind::Interrupted.word();
@@ -80,8 +80,8 @@ impl Pipeline {
         let (finished, open) = self.conclude(work, handled);
         let error = finished.attempt.as_ref().map(|attempt| attempt.kind.word());
         let told = finished.attempt.as_ref().map(|attempt| (attempt.kind.word(), attempt.error.as_str()));
-        telemetry::processed(&span, finished.fate.word(), told);
-        drop(span);
+        telemetry::processed(&tracked, finished.fate.word(), told);
+        drop(tracked);
         self.shared.metrics.processed(&self.subscription.name, &work.envelope.ty, took, error);
         // Before the next one is let in: it may have to wait because this one failed.
         work.runner.gate.learn(&finished);

@@ -5,7 +5,7 @@
 
 mod post;
 
-use super::metrics::Readers;
+use super::{LOG_ONLY, metrics::Readers, traces::backend};
 use anyhow::Context as _;
 use opentelemetry::{
     Context, KeyValue,
@@ -32,7 +32,7 @@ use std::{
 };
 use tracing::{Subscriber, info, warn};
 use tracing_opentelemetry::OpenTelemetryLayer;
-use tracing_subscriber::{Layer, registry::LookupSpan};
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 /// Spans that wait for the collector: about 8 MB.
 const WAITING: usize = 8 * 1024;
@@ -108,6 +108,8 @@ impl Push {
             .with_shared_http_client(self.post.clone())
             .build()
             .context("[telemetry] endpoint")?;
+        let begins = Sampler::TraceIdRatioBased(sample);
+        backend::decide_by(begins.clone());
         let waiting = Arc::new(AtomicUsize::new(0));
         let counted = Counted { exporter, waiting: waiting.clone(), health: Health::new("spans") };
         // Its own bound is never met: ours is, and counts.
@@ -118,7 +120,7 @@ impl Push {
         let batches = BatchSpanProcessor::builder(counted).with_batch_config(config.build()).build();
         Ok(SdkTracerProvider::builder()
             .with_resource(self.resource.clone())
-            .with_sampler(Sampler::ParentBased(Box::new(Sample(Sampler::TraceIdRatioBased(sample)))))
+            .with_sampler(Sampler::ParentBased(Box::new(Sample(begins))))
             .with_span_processor(Bounded { batches, waiting })
             .build())
     }
@@ -130,7 +132,8 @@ impl Push {
     {
         let tracer = self.traces.as_ref()?.tracer("pitcrew");
         let layer = OpenTelemetryLayer::new(tracer).with_location(false).with_threads(false).with_target(false);
-        Some(layer.with_tracked_inactivity(false).boxed())
+        let wanted = filter_fn(|metadata| metadata.target() != LOG_ONLY);
+        Some(layer.with_tracked_inactivity(false).with_filter(wanted).boxed())
     }
 
     /// Pushes what the worker measures.
@@ -162,7 +165,8 @@ impl Push {
     }
 }
 
-/// Records the share that is wanted, and every batch that carries a message whose trace is recorded.
+/// Of spans that begin a trace, records the share that is wanted; every batch that carries a message whose trace is recorded; and
+/// attempts, for those whose trace is not recorded have no span.
 #[derive(Clone, Debug)]
 struct Sample(Sampler);
 
@@ -176,10 +180,8 @@ impl ShouldSample for Sample {
         attributes: &[KeyValue],
         links: &[Link],
     ) -> SamplingResult {
-        let sampler = match links.iter().any(|link| link.span_context.is_sampled()) {
-            true => &Sampler::AlwaysOn,
-            false => &self.0,
-        };
+        let decided = *kind == SpanKind::Consumer || links.iter().any(|link| link.span_context.is_sampled());
+        let sampler = if decided { &Sampler::AlwaysOn } else { &self.0 };
         sampler.should_sample(parent, trace, name, kind, attributes, links)
     }
 }

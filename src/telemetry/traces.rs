@@ -2,10 +2,11 @@
 //!
 //! A message carries the W3C context of its creation, and keeps it over every retry and delay. Each attempt is a child of it, with a link
 //! beside (the conventions for messaging allow both for one message); what an attempt emits is created inside it; what is published
-//! together links to all that it carries. Without a tracing backend nothing of this is done, and what a message carries is handed on.
+//! together links to all that it carries. Without a tracing backend nothing of this is done, and what a message carries is handed on. So
+//! it is in a trace that nobody records: it costs its context, and no span.
 
 use std::fmt::Display;
-use tracing::Span;
+use tracing::{Instrument, Level, Span};
 
 /// What a message carries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +47,73 @@ impl Carried<'_> {
     }
 }
 
+/// What is noted of an attempt.
+pub(crate) enum Recorded {
+    /// All that the conventions ask for: a backend has it, or decides itself.
+    Whole,
+    /// Nobody records this trace; its context, if there is one, is handed on.
+    LogOnly(Unrecorded),
+}
+
+#[cfg(feature = "otlp")]
+type Unrecorded = Option<opentelemetry::Context>;
+#[cfg(not(feature = "otlp"))]
+type Unrecorded = ();
+
+/// What is noted of one attempt, while it runs.
+pub(crate) struct Tracked {
+    span: Span,
+    is_whole: bool,
+    #[cfg(feature = "otlp")]
+    within: opentelemetry::Context,
+}
+
+impl Tracked {
+    pub(crate) fn whole(span: Span) -> Self {
+        Self { is_whole: !span.is_disabled(), ..Self::within(span, Unrecorded::default()) }
+    }
+
+    pub(crate) fn within(span: Span, _context: Unrecorded) -> Self {
+        Self {
+            span,
+            is_whole: false,
+            #[cfg(feature = "otlp")]
+            within: _context.unwrap_or_default(),
+        }
+    }
+
+    /// The span that a backend records.
+    pub(crate) fn for_backend(&self) -> Option<&Span> {
+        self.is_whole.then_some(&self.span)
+    }
+
+    /// Runs `work` inside of it.
+    pub(crate) async fn around<T>(&self, work: impl Future<Output = T>) -> T {
+        let work = work.instrument(self.span.clone());
+        #[cfg(feature = "otlp")]
+        let work = opentelemetry::trace::FutureExt::with_context(work, self.within.clone());
+        work.await
+    }
+}
+
+/// Whether anybody would see spans that only a tracing backend is interested in: a log is not.
+fn backend_is_there() -> bool {
+    tracing::enabled!(target: "pitcrew::trace", Level::DEBUG)
+}
+
+/// What is noted of an attempt at a message that carries this.
+pub(crate) fn recorded(carried: Carried<'_>) -> Recorded {
+    if !backend_is_there() {
+        return Recorded::LogOnly(Unrecorded::default());
+    }
+    #[cfg(feature = "otlp")]
+    if let Some(unrecorded) = backend::unrecorded(carried) {
+        return Recorded::LogOnly(Some(unrecorded));
+    }
+    let _ = carried;
+    Recorded::Whole
+}
+
 /// The span of a batch that is published: `send {destination}`. Disabled where nobody would see it.
 pub(crate) fn send<'a>(
     system: &'static str,
@@ -53,7 +121,7 @@ pub(crate) fn send<'a>(
     batch: impl ExactSizeIterator<Item = Carried<'a>> + Clone,
 ) -> Span {
     #[cfg(feature = "otlp")]
-    if backend::is_there() && batch.clone().any(Carried::is_sampled) {
+    if backend_is_there() && batch.clone().any(Carried::is_sampled) {
         return backend::send(system, destination, batch);
     }
     let _ = (system, destination, batch);
@@ -70,7 +138,7 @@ pub(crate) fn sent(span: &Span, error: Option<&'static str>) {
 /// An attempt at a message: a child of its creation, and linked to it.
 pub(crate) fn follow(span: &Span, carried: Carried<'_>) {
     #[cfg(feature = "otlp")]
-    if carried.traceparent.is_some() && backend::is_there() {
+    if carried.traceparent.is_some() && backend_is_there() {
         backend::follow(span, carried);
     }
     let _ = (span, carried);
@@ -79,7 +147,7 @@ pub(crate) fn follow(span: &Span, carried: Carried<'_>) {
 /// What a new message carries: the context of its own creation, inside the span that is entered, else after `cause`.
 pub(crate) fn create(message: Created<'_>, cause: Carried<'_>) -> Carries {
     #[cfg(feature = "otlp")]
-    if backend::is_there()
+    if backend_is_there()
         && let Some(carries) = backend::create(message, cause)
     {
         return carries;
@@ -89,23 +157,55 @@ pub(crate) fn create(message: Created<'_>, cause: Carried<'_>) -> Carries {
 }
 
 #[cfg(feature = "otlp")]
-mod backend {
+pub(crate) mod backend {
     use super::{Carried, Carries, Created};
     use opentelemetry::{
         Context,
         propagation::{Extractor, Injector, TextMapPropagator},
-        trace::TraceContextExt,
+        trace::{SpanContext, SpanKind, TraceContextExt, TraceFlags, TraceState},
     };
-    use opentelemetry_sdk::propagation::TraceContextPropagator;
-    use std::{fmt::Display, sync::LazyLock};
-    use tracing::{Level, Span, debug_span};
+    use opentelemetry_sdk::{
+        propagation::TraceContextPropagator,
+        trace::{IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, ShouldSample},
+    };
+    use std::{
+        fmt::Display,
+        sync::{LazyLock, OnceLock},
+    };
+    use tracing::{Span, debug_span};
     use tracing_opentelemetry::OpenTelemetrySpanExt;
 
     static W3C: LazyLock<TraceContextPropagator> = LazyLock::new(TraceContextPropagator::new);
 
-    /// Whether anybody would see spans that only a tracing backend is interested in: a log is not.
-    pub(super) fn is_there() -> bool {
-        tracing::enabled!(target: "pitcrew::trace", Level::DEBUG)
+    /// Who decides about traces that begin here, where this process pushes its spans itself.
+    static SAMPLER: OnceLock<Sampler> = OnceLock::new();
+
+    pub(crate) fn decide_by(sampler: Sampler) {
+        let _ = SAMPLER.set(sampler);
+    }
+
+    /// The context of an attempt in a trace that is not recorded. `None`: it is, or is the business of a backend that is not ours.
+    ///
+    /// Decided before a span is made: one that the backend throws away costs almost as much as one that it keeps.
+    pub(super) fn unrecorded(carried: Carried<'_>) -> Option<Context> {
+        let sampler = SAMPLER.get()?;
+        let cause = W3C.extract_with_context(&Context::new(), &carried);
+        if cause.span().span_context().is_valid() {
+            return is_unrecorded(&cause).then_some(cause);
+        }
+        let ids = RandomIdGenerator::default();
+        let trace = ids.new_trace_id();
+        let sampled = sampler.should_sample(None, trace, "process", &SpanKind::Consumer, &[], &[]);
+        if sampled.decision == SamplingDecision::RecordAndSample {
+            return None;
+        }
+        let own = SpanContext::new(trace, ids.new_span_id(), TraceFlags::NOT_SAMPLED, false, TraceState::NONE);
+        Some(Context::new().with_remote_span_context(own))
+    }
+
+    fn is_unrecorded(context: &Context) -> bool {
+        let span = context.span();
+        span.span_context().is_valid() && !span.span_context().is_sampled()
     }
 
     pub(super) fn follow(span: &Span, carried: Carried<'_>) {
@@ -120,6 +220,14 @@ mod backend {
 
     pub(super) fn create(message: Created<'_>, cause: Carried<'_>) -> Option<Carries> {
         let Created { system, channel, id, ty, correlation } = message;
+        let around = Context::current();
+        let is_within = around.span().span_context().is_valid();
+        let cause = if is_within { around } else { W3C.extract_with_context(&Context::new(), &cause) };
+        let mut carries = Carries::default();
+        if SAMPLER.get().is_some() && is_unrecorded(&cause) {
+            W3C.inject_context(&cause, &mut carries);
+            return Some(carries);
+        }
         let span = debug_span!(
             target: "pitcrew::trace",
             "create",
@@ -133,12 +241,10 @@ mod backend {
             messaging.message.conversation_id = correlation,
             pitcrew.message.type = ty,
         );
-        if !Span::current().context().span().span_context().is_valid() {
-            let cause = W3C.extract_with_context(&Context::new(), &cause);
+        if !is_within {
             let _ = span.set_parent(cause);
         }
         let created = span.context();
-        let mut carries = Carries::default();
         W3C.inject_context(&created, &mut carries);
         carries.traceparent.is_some().then_some(carries)
     }
