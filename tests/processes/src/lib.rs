@@ -8,6 +8,7 @@ use pitcrew::{Command, Context, Document, Event, Handler, Handlers, Message, OrE
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tracing::Instrument;
 
 /// Do it once.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -101,7 +102,8 @@ impl Handler<Work> for Worker {
 }
 
 async fn hear(m: Worked, cx: &mut Context) -> pitcrew::Result {
-    count(cx, m.n, |effects| effects.heard += 1).await
+    // A span of the author's own.
+    count(cx, m.n, |effects| effects.heard += 1).instrument(tracing::info_span!("note", n = m.n)).await
 }
 
 async fn count(cx: &mut Context, n: u32, how: impl Fn(&mut Effects) + Send + Sync) -> pitcrew::Result {

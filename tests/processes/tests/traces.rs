@@ -151,8 +151,10 @@ async fn a_share_of_what_begins_here_is_recorded_whole_or_not_at_all() {
     for trace in &begun {
         let of_it: Vec<_> =
             spans.iter().filter(|span| span.trace == *trace && !span.name.starts_with("send")).collect();
-        assert_eq!(of_it.len(), 3, "processed, created, heard: {of_it:#?}");
+        assert_eq!(of_it.len(), 4, "processed, created, heard, and noted by the author: {of_it:#?}");
     }
+    let noted: Vec<_> = spans.iter().filter(|span| span.name == "note").collect();
+    assert!(noted.iter().all(|span| begun.contains(&span.trace)), "an author's span begins no trace: {noted:#?}");
     house.shop.close().await;
 }
 
