@@ -15,7 +15,7 @@ use lapin::{
 };
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -102,20 +102,37 @@ impl Publisher {
         rows.iter().zip(sent).map(|(sending, sent)| answer(sending, sent.map_err(tell)?, &returned)).collect()
     }
 
-    /// A channel with confirms whose exchanges are there.
+    /// A channel with confirms whose exchanges are there. A connection that is lost meanwhile, by the fault of another destination, says
+    /// nothing about this one: the next connection is asked.
     async fn channel(&self, to: &Destination, exchanges: &HashSet<&str>) -> Result<Channel, PublishError> {
+        let (connection, opened) = self.open_on_current(to, exchanges).await?;
+        match opened {
+            Err(PublishError::Refused(_)) if !connection.status().connected() => {
+                self.open_on_current(to, exchanges).await?.1
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open_on_current(
+        &self,
+        to: &Destination,
+        exchanges: &HashSet<&str>,
+    ) -> Result<(Arc<Connection>, Result<Channel, PublishError>), PublishError> {
         let refused = |error: super::super::TransportError| PublishError::Refused(error.to_string());
         let connection = self.link.connection(PATIENCE, true).await.map_err(refused)?;
         let known = self.channels.lock().unwrap_or_else(PoisonError::into_inner).get(to).cloned();
         if let Some(channel) = known.filter(|channel| channel.status().connected()) {
-            return Ok(channel);
+            return Ok((connection, Ok(channel)));
         }
         // A connection that is cut in the middle of this leaves some of the client's questions without an answer for ever.
         let opened = tokio::time::timeout(CONFIRM, open(&connection, exchanges)).await;
-        let no_answer = || PublishError::Refused(format!("no channel within {} s", CONFIRM.as_secs()));
-        let channel = opened.map_err(|_elapsed| no_answer())??;
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner).insert(to.clone(), channel.clone());
-        Ok(channel)
+        let no_answer = |_elapsed| Err(PublishError::Refused(format!("no channel within {} s", CONFIRM.as_secs())));
+        let opened = opened.unwrap_or_else(no_answer);
+        if let Ok(channel) = &opened {
+            self.channels.lock().unwrap_or_else(PoisonError::into_inner).insert(to.clone(), channel.clone());
+        }
+        Ok((connection, opened))
     }
 }
 
