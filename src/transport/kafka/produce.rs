@@ -9,7 +9,8 @@ use crate::{
 use rdkafka::{
     ClientConfig,
     error::KafkaError,
-    producer::{FutureProducer, FutureRecord, Producer as _},
+    message::OwnedHeaders,
+    producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _},
     types::RDKafkaErrorCode,
 };
 use std::{
@@ -27,13 +28,16 @@ const DELIVERY: Duration = Duration::from_secs(10);
 /// The largest payload. A topic takes 1 MiB by default; the rest is for attributes.
 pub(super) const MAX_BYTES: usize = 1_000_000;
 
+/// So many rows take longer to hand over than the client's thread takes to wake up.
+const MANY: usize = 32;
+
 type Answer = Result<Published, PublishError>;
 
 /// The way out, shared by all destinations.
 pub(super) struct Producer {
-    /// For a row that nobody comes with: it leaves at once.
-    lone: Line,
-    /// For rows that come together: they leave in few requests. A destination's next publish begins when its last one has been
+    /// For rows that few come with: they leave at once.
+    few: Line,
+    /// For rows of which more come: they leave in one request. A destination's next publish begins when its last one has been
     /// answered, so two clients keep its order as one would.
     many: Line,
     /// Topics that the broker is known to have.
@@ -98,9 +102,9 @@ impl Line {
 impl Producer {
     pub(super) fn new(options: &Options) -> Self {
         Self {
-            lone: Line::new(options, "0"),
-            // Without any wait in as many requests as there are rows, which costs half as much processor time again.
-            many: Line::new(options, "0.3"),
+            few: Line::new(options, "0"),
+            // Longer than it takes to hand over a full batch.
+            many: Line::new(options, "5"),
             known: Mutex::default(),
             delays: Mutex::default(),
             channels: Mutex::default(),
@@ -111,7 +115,7 @@ impl Producer {
     /// Makes the clients. An idempotent one asks for its number first, and if no connection stands then, again after half a second:
     /// who has something to send should not wait for that.
     pub(super) fn get_ready(&self) {
-        for line in [&self.lone, &self.many] {
+        for line in [&self.few, &self.many] {
             if let Err(error) = line.client() {
                 warn!(%error, "a producer cannot be made; it is tried again when something is to be sent");
             }
@@ -126,14 +130,17 @@ impl Producer {
     }
 
     pub(super) async fn publish(&self, destination: &Destination, rows: &[Sending]) -> Vec<Answer> {
-        let line = if rows.len() == 1 { &self.lone } else { &self.many };
+        let line = if rows.len() < MANY { &self.few } else { &self.many };
         let (client, topics) = match self.prepare(line, destination, rows).await {
             Ok(prepared) => prepared,
             Err(error) => return vec![Err(error); rows.len()],
         };
         let prefix = self.prefix(destination);
-        let sends = rows.iter().zip(&topics).map(|(sending, topic)| send(&client, topic, sending, prefix));
-        let sent: Vec<_> = sends.collect();
+        // Written first and handed over together: what came after a request has left would wait for its answer, and for as long as
+        // something waits so the client's thread asks without a pause whether it may send that.
+        let written: Vec<_> = rows.iter().map(|sending| Written::of(sending, prefix)).collect();
+        let sends = written.into_iter().zip(rows).zip(&topics);
+        let sent: Vec<_> = sends.map(|((written, sending), topic)| written.send(&client, topic, sending)).collect();
         let mut answers = Vec::with_capacity(rows.len());
         for (sent, topic) in sent.into_iter().zip(&topics) {
             let delivered = match sent {
@@ -252,27 +259,33 @@ impl Producer {
     }
 
     pub(super) async fn close(&self, limit: Duration) {
-        tokio::join!(self.lone.close(limit), self.many.close(limit));
+        tokio::join!(self.few.close(limit), self.many.close(limit));
     }
 }
 
-fn send(
-    client: &FutureProducer,
-    topic: &str,
-    Sending { row, begun }: &Sending,
-    prefix: Prefix,
-) -> Result<rdkafka::producer::DeliveryFuture, KafkaError> {
-    if row.envelope.data.len() > MAX_BYTES {
-        return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
+/// What of a row is made for the client.
+struct Written {
+    key: Option<String>,
+    headers: OwnedHeaders,
+}
+
+impl Written {
+    fn of(Sending { row, begun }: &Sending, prefix: Prefix) -> Self {
+        Self { key: record::key(&row.envelope), headers: record::written(&row.envelope, prefix, *begun) }
     }
-    let key = record::key(&row.envelope);
-    let record =
-        FutureRecord::to(topic).payload(&row.envelope.data[..]).headers(record::written(&row.envelope, prefix, *begun));
-    let record = match &key {
-        Some(key) => record.key(key.as_bytes()),
-        None => record,
-    };
-    client.send_result(record).map_err(|(error, _)| error)
+
+    fn send(self, client: &FutureProducer, topic: &str, sending: &Sending) -> Result<DeliveryFuture, KafkaError> {
+        let data = &sending.row.envelope.data;
+        if data.len() > MAX_BYTES {
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge));
+        }
+        let record = FutureRecord::to(topic).payload(&data[..]).headers(self.headers);
+        let record = match &self.key {
+            Some(key) => record.key(key.as_bytes()),
+            None => record,
+        };
+        client.send_result(record).map_err(|(error, _)| error)
+    }
 }
 
 /// The shortest delay that covers what is left until the row is due, else the longest.
