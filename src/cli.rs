@@ -258,7 +258,7 @@ impl Globals {
         let opened = open_store(&config, false).await?;
         opened.store.migrate().await.context("migrating the store")?;
         let client = Client::new(opened.store.clone(), &*transport, handlers, &config)?;
-        Ok((client.publishing(transport).await, opened))
+        Ok((client.publishing(transport), opened))
     }
 }
 

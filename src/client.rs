@@ -5,14 +5,19 @@ use crate::{
     config::Config,
     context::{EffectError, holds_nul},
     route::Router,
-    store::{LetterState, OutboxRow, Store},
+    store::{Destination, LetterState, OutboxRow, Store},
     telemetry::traces::{self, Carried},
     transport::{Endpoints, PublishError, Sending, Transport},
     worker,
 };
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use std::{sync::Arc, time::Duration};
+use futures::future::join_all;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tracing::{Instrument, warn};
 
 /// How long a client tries to publish what it has just written; later it is a worker's business.
@@ -25,7 +30,15 @@ pub struct Client {
     store: Arc<dyn Store>,
     router: Arc<Router>,
     endpoints: Arc<Endpoints>,
-    direct: Option<Arc<dyn Transport>>,
+    direct: Option<Direct>,
+}
+
+/// A broker that is published to without a worker.
+#[derive(Clone)]
+struct Direct {
+    transport: Arc<dyn Transport>,
+    /// By channel, from the first message to it on: whether all that it needs is there.
+    prepared: Arc<Mutex<HashMap<Arc<str>, bool>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -89,8 +102,10 @@ impl Client {
     ) -> anyhow::Result<Self> {
         let contract = handlers.contract();
         let topology = worker::plan(handlers, config)?;
+        let endpoints = Arc::new(topology.endpoints(config));
+        transport.know(&endpoints);
         let router = Arc::new(topology.router(&contract, config, transport));
-        Ok(Self { store, router, endpoints: Arc::new(topology.endpoints(config)), direct: None })
+        Ok(Self { store, router, endpoints, direct: None })
     }
 
     /// Over the store and the routes of a worker of this process.
@@ -100,16 +115,12 @@ impl Client {
     }
 
     /// Publishes what it sends by itself, straight after it is durable, so that no worker of this service need be running. What
-    /// cannot be published now is left to one. Where the outbox row is the message itself nothing changes.
+    /// cannot be published now is left to one. Where the outbox row is the message itself nothing changes. No connection is made
+    /// before the first message.
     #[must_use]
-    pub async fn publishing(mut self, transport: Arc<dyn Transport>) -> Self {
-        if transport.promises().keeps_rows {
-            return self;
-        }
-        match tokio::time::timeout(AT_ONCE, transport.declare(&self.endpoints)).await {
-            Ok(Ok(())) => self.direct = Some(transport),
-            Ok(Err(error)) => warn!(%error, "what is sent waits in the outbox for a worker"),
-            Err(_elapsed) => warn!("the broker does not answer; what is sent waits in the outbox for a worker"),
+    pub fn publishing(mut self, transport: Arc<dyn Transport>) -> Self {
+        if !transport.promises().keeps_rows {
+            self.direct = Some(Direct { transport, prepared: Arc::default() });
         }
         self
     }
@@ -199,28 +210,35 @@ impl Client {
     pub async fn send_envelopes(&self, envelopes: Vec<Envelope>, due: Option<DateTime<Utc>>) -> anyhow::Result<()> {
         let rows = self.rows(envelopes, due)?;
         self.store.enqueue(None, &rows).await.context("writing the outbox")?;
-        if let Some(transport) = self.direct.as_ref().filter(|_| due.is_none()) {
-            let _ = tokio::time::timeout(AT_ONCE, self.publish(&**transport, rows)).await;
+        if let Some(direct) = self.direct.as_ref().filter(|_| due.is_none()) {
+            let mut by_destination: HashMap<Destination, Vec<OutboxRow>> = HashMap::new();
+            for row in rows {
+                by_destination.entry(row.destination.clone()).or_default().push(row);
+            }
+            // Side by side: the broker of one of them may be away.
+            let published = by_destination.iter().map(|(destination, rows)| async {
+                if direct.is_prepared(destination, &self.endpoints).await {
+                    let _ = tokio::time::timeout(AT_ONCE, self.publish(&*direct.transport, destination, rows)).await;
+                }
+            });
+            join_all(published).await;
         }
         Ok(())
     }
 
     /// A worker that sweeps the same rows meanwhile publishes them a second time, under the same ids.
-    async fn publish(&self, transport: &dyn Transport, rows: Vec<OutboxRow>) {
-        let sendings: Vec<_> = rows.into_iter().map(|row| Sending { row, begun: false }).collect();
-        for batch in sendings.chunk_by(|one, next| one.row.destination == next.row.destination) {
-            let (to, carried) = (&batch[0].row.destination, batch.iter().map(|sending| sending.row.envelope.carried()));
-            let span = traces::send(transport.kind_of(to.name()), &to.on_broker(), carried);
-            let answers = transport.publish(to, batch).instrument(span.clone()).await;
-            traces::sent(&span, answers.iter().find_map(|answer| answer.as_ref().err()).map(PublishError::word));
-            let of_batch = || batch.iter().zip(&answers);
-            let confirmed: Vec<_> = of_batch().filter(|(_, answer)| answer.is_ok()).map(|(s, _)| s.row.seq).collect();
-            if let Some((sending, Err(error))) = of_batch().find(|(_, answer)| answer.is_err()) {
-                let destination = &sending.row.destination;
-                warn!(%destination, %error, "not published yet; it waits in the outbox for a worker");
-            }
-            let _ = self.store.confirm(&confirmed).await; // else a worker publishes them again, under the same ids
+    async fn publish(&self, transport: &dyn Transport, to: &Destination, rows: &[OutboxRow]) {
+        let batch: Vec<_> = rows.iter().map(|row| Sending { row: row.clone(), begun: false }).collect();
+        let carried = batch.iter().map(|sending| sending.row.envelope.carried());
+        let span = traces::send(transport.kind_of(to.name()), &to.on_broker(), carried);
+        let answers = transport.publish(to, &batch).instrument(span.clone()).await;
+        traces::sent(&span, answers.iter().find_map(|answer| answer.as_ref().err()).map(PublishError::word));
+        let of_batch = || batch.iter().zip(&answers);
+        let confirmed: Vec<_> = of_batch().filter(|(_, answer)| answer.is_ok()).map(|(s, _)| s.row.seq).collect();
+        if let Some((_, Err(error))) = of_batch().find(|(_, answer)| answer.is_err()) {
+            warn!(destination = %to, %error, "not published yet; it waits in the outbox for a worker");
         }
+        let _ = self.store.confirm(&confirmed).await; // else a worker publishes them again, under the same ids
     }
 
     /// The rows that [`send_envelopes`](Self::send_envelopes) would write.
@@ -242,5 +260,33 @@ impl Client {
             rows.extend(self.router.route(envelope, due).with_context(|| format!("message `{id}`"))?);
         }
         Ok(rows)
+    }
+}
+
+impl Direct {
+    /// Makes what a destination needs, once, and nothing of the others: of several brokers only its own need be there.
+    async fn is_prepared(&self, destination: &Destination, all: &Endpoints) -> bool {
+        let needed = all.around(destination.name());
+        let channel = needed.channels.first().map_or_else(|| destination.name().into(), |channel| channel.name.clone());
+        if let Some(known) = self.prepared().get(&channel) {
+            return *known;
+        }
+        let is_prepared = match tokio::time::timeout(AT_ONCE, self.transport.declare(&needed)).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                warn!(%destination, %error, "what is sent waits in the outbox for a worker");
+                false
+            }
+            Err(_elapsed) => {
+                warn!(%destination, "the broker does not answer; what is sent waits in the outbox for a worker");
+                false
+            }
+        };
+        self.prepared().insert(channel, is_prepared);
+        is_prepared
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, HashMap<Arc<str>, bool>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ mod audit;
 mod check;
 mod environment;
 mod explain;
+mod foreign;
 mod http;
 mod layer;
 mod name;
@@ -152,6 +153,7 @@ impl Config {
                 // A list with something wrong in it is not the list that was meant.
                 if findings.is_empty() {
                     findings = routing::findings(&config, &layers);
+                    findings.extend(foreign::findings(&config, &layers));
                 }
                 if findings.is_empty() { Ok(config) } else { Err(ConfigError { findings }) }
             }

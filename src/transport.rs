@@ -147,6 +147,23 @@ pub struct Endpoints {
     pub channels: Vec<Channel>,
 }
 
+impl Endpoints {
+    /// What a channel or a subscription needs: the channel, and all that listens to it.
+    pub(crate) fn around(&self, name: &str) -> Self {
+        let of_subscription = self.subscriptions.iter().find(|known| *known.name == *name).map(|known| &*known.channel);
+        let channel = self.channels.iter().find(|known| *known.name == *name).map_or(of_subscription, |_| Some(name));
+        self.only(|known| Some(known) == channel)
+    }
+
+    /// The part on these channels.
+    pub(crate) fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        Self {
+            subscriptions: self.subscriptions.iter().filter(|known| is_wanted(&known.channel)).cloned().collect(),
+            channels: self.channels.iter().filter(|known| is_wanted(&known.name)).cloned().collect(),
+        }
+    }
+}
+
 /// How much a receiver may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -178,6 +195,12 @@ pub trait Transport: Send + Sync + 'static {
     fn kind_of(&self, name: &str) -> &'static str {
         let _ = name;
         self.kind()
+    }
+
+    /// What will be asked of it, told before the first question: names alone do not always tell who carries what. No connection is
+    /// made.
+    fn know(&self, endpoints: &Endpoints) {
+        let _ = endpoints;
     }
 
     /// Which of several brokers carries this channel or subscription, by its name in the config.

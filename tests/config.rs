@@ -216,12 +216,33 @@ fn a_channel_may_be_on_another_broker_unless_one_of_them_is_embedded() {
     problems(&format!("{events}url = 'kafka://host:9092'\n[transport.default]\nurl = 'amqp://host'"), "");
     problems(
         &format!("{events}url = 'kafka://host:9092'"),
-        "[channel.\"car.events\"] transport: `default` is embedded, and what is inside the process cannot be beside a broker; set url in [transport.default]",
+        "[channel.\"car.events\"] transport: `default` is embedded, and what is inside the process cannot be beside a broker; if all channels are on `log`, call it [transport.default] and leave `transport` away; else set url in [transport.default], which carries every channel that names no transport",
     );
     problems(
         &format!("{events}url = 'embedded'\n[transport.default]\nurl = 'amqp://host'"),
         "[channel.\"car.events\"] transport: `log` is embedded, and what is inside the process cannot be beside a broker; set url in [transport.log]",
     );
+}
+
+#[test]
+fn settings_of_kafka_are_refused_for_a_rabbitmq_where_they_were_written() {
+    let rabbitmq =
+        "[transport.log]\nurl = 'amqp://host'\n\n[transport.log.kafka]\nsession_timeout = '6s'\npartitions = 6\n";
+    let refusal = |place, key| {
+        format!("{place}: {key} in [transport.log.kafka] has no effect: [transport.log] is a RabbitMQ; remove it")
+    };
+    case().file("pitcrew.toml", rabbitmq).refused(&refusal("pitcrew.toml:5", "session_timeout"));
+    let name = "PITCREW_TRANSPORT__LOG__KAFKA__REPLICATION";
+    let plain = "[transport.log]\nurl = 'amqp://host'\n";
+    let case_of = |file| case().file("pitcrew.toml", file).env(name, "3");
+    case_of(plain).refused(&refusal(&format!("environment {name}"), "replication"));
+    case_of("[transport.log]\nurl = 'kafka://host:9092'\n").loads();
+    // The file is right for its own broker; another one for once makes it no mistake.
+    let own = "[transport.default]\nurl = 'kafka://host:9092'\nkafka.partitions = 3\n";
+    case().file("pitcrew.toml", own).flags(Some("amqp://host"), None).loads();
+    // Written for no broker yet, it must fit the one that comes.
+    let open = case().file("pitcrew.toml", "transport.default.kafka.partitions = 3\n").flags(Some("amqp://host"), None);
+    open.refused("pitcrew.toml:1: partitions in [transport.default.kafka] has no effect: [transport.default] is a RabbitMQ; remove it");
 }
 
 #[test]
@@ -878,6 +899,9 @@ mod generated {
         let ca_file = proptest::option::of("[a-z/]{1,12}\\.pem".prop_map(Into::into));
         (url, select(TransportKind::ALL), any::<bool>(), ca_file, kafka()).prop_map(
             |(url, kind, declare, ca_file, kafka)| {
+                // For a RabbitMQ they would be refused.
+                let is_rabbitmq = [url.kind(), kind].contains(&TransportKind::Rabbitmq);
+                let kafka = if is_rabbitmq { KafkaConfig::default() } else { kafka };
                 // A section of kind embedded with another url is a problem for `check`; it loads as well.
                 TransportConfig { kind, url, declare, ca_file, kafka, ..TransportConfig::default() }
             },

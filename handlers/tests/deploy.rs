@@ -93,7 +93,9 @@ fn every_symptom_begins_with_what_doctor_says_of_it() {
     let page = read("docs/runbook.md");
     let (first, rest) = page.split_once("\n## ").expect("symptoms");
     assert!(first.contains("\ncar-worker doctor "), "it comes first");
-    let says: String = ["src/cli/doctor/judge.rs", "src/cli/doctor/judge/work.rs"].map(read).concat();
+    let says: String = ["src/cli/doctor/judge.rs", "src/cli/doctor/judge/work.rs", "src/cli/doctor/judge/queues.rs"]
+        .map(read)
+        .concat();
     let is_line = |line: &&str| ["ok    ", "warn  ", "bad   "].iter().any(|word| line.starts_with(word));
     for section in rest.split("\n## ") {
         let (heading, text) = section.split_once('\n').expect("a heading and a text");
@@ -126,7 +128,8 @@ fn every_symptom_begins_with_what_doctor_says_of_it() {
 /// A screen that is green while somebody is woken, or the other way round, helps nobody.
 #[test]
 fn doctor_turns_red_where_an_alert_fires() {
-    let (alerts, doctor) = (read("deploy/prometheus/alerts.yml"), read("src/cli/doctor/judge/work.rs"));
+    let doctor = ["src/cli/doctor/judge/work.rs", "src/cli/doctor/judge/queues.rs"].map(read).concat();
+    let alerts = read("deploy/prometheus/alerts.yml");
     for (expression, constant) in [
         ("pitcrew_lag_seconds{place=\"queue\"}) > 300\n", "const QUEUE_LATE: [f64; 2] = [60.0, 300.0];"),
         ("pitcrew_outbox_oldest_age_seconds) > 60\n", "const ROWS_LATE: [f64; 2] = [10.0, 60.0];"),

@@ -3,13 +3,13 @@
 use super::{Globals, output};
 use crate::{
     Handlers,
-    config::BrokerUrl,
-    transport::{Finding, Inspection, Standing},
-    worker::{self, open_transport},
+    config::{BrokerUrl, Config},
+    transport::{Endpoints, Finding, Inspection, Standing},
+    worker::{self, Carrier, open_transport},
 };
 use anyhow::Context as _;
+use futures::future::join_all;
 use serde_json::json;
-use std::collections::BTreeSet;
 
 #[derive(Clone, Copy, clap::Subcommand)]
 #[command(after_help = "\
@@ -35,38 +35,34 @@ impl Topology {
         // Asked for by name, it is done, whatever workers are told.
         config.transport.values_mut().for_each(|transport| transport.declare = true);
         let endpoints = worker::plan(handlers, &config)?.endpoints(&config);
-        let transport = open_transport(&config)?;
-        if let Self::Apply = self {
-            transport.declare(&endpoints).await.context("making the topology")?;
-            let used: BTreeSet<&str> = endpoints.channels.iter().map(|c| transport.carrier_of(&c.name)).collect();
-            let brokers = config.transport.iter().filter(|(name, _)| used.contains(name.as_str()));
-            let brokers = brokers.map(|(_, broker)| &broker.url);
-            for url in brokers.filter(|url| !matches!(url, BrokerUrl::Embedded)) {
-                globals.record_beside("declare", &url.to_string(), "topology apply").await;
-            }
+        let kind = open_transport(&config)?.kind();
+        let Seen { things: found, reach, refusals, made, unseen } = Seen::look(&config, &endpoints, self).await;
+        for url in made.iter().filter(|url| !matches!(url, BrokerUrl::Embedded)) {
+            globals.record_beside("declare", &url.to_string(), "topology apply").await;
         }
-        let Inspection { findings: found, reach, refusals } =
-            transport.inspect(&endpoints).await.context("looking at the broker")?;
-        transport.close().await;
-        let fits = refusals.is_empty() && !found.iter().any(|finding| matches!(finding.standing, Standing::Differs(_)));
-        if globals.json {
+        let differs = |thing: &Thing| matches!(thing.standing, Standing::Differs(_));
+        let fits = refusals.is_empty() && unseen.is_empty() && !found.iter().any(differs);
+        if globals.json && (unseen.is_empty() || !found.is_empty()) {
             let things: Vec<_> = found.iter().map(as_json).collect();
+            let unseen: Vec<_> = unseen.iter().map(|why| format!("{why:#}")).collect();
             output::line(
-                json!({ "broker": transport.kind(), "fits": fits, "things": things, "reach": reach, "refusals": refusals })
-                    .to_string(),
+                json!({
+                    "broker": kind, "fits": fits, "things": things, "reach": reach, "refusals": refusals, "unseen": unseen,
+                })
+                .to_string(),
             );
             return Ok(fits);
         }
-        if found.is_empty() {
-            output::line(format!("the {} broker has nothing to declare", transport.kind()));
+        if found.is_empty() && unseen.is_empty() {
+            output::line(format!("the {kind} broker has nothing to declare"));
             return Ok(fits);
         }
-        for finding in &found {
-            as_lines(finding).into_iter().for_each(output::line);
+        for thing in &found {
+            as_lines(thing).into_iter().for_each(output::line);
         }
         output::line("");
         for (like, advice) in ADVICE {
-            if found.iter().any(|finding| word(&finding.standing) == *like) {
+            if found.iter().any(|thing| word(&thing.standing) == *like) {
                 output::line(*advice);
             }
         }
@@ -74,9 +70,87 @@ impl Topology {
         for refusal in &refusals {
             output::wrapped(&format!("A start is refused: {refusal}."), "").into_iter().for_each(output::line);
         }
-        output::wrapped(if reach.is_empty() { all } else { &reach }, "").into_iter().for_each(output::line);
-        Ok(fits)
+        if unseen.is_empty() || !reach.is_empty() {
+            output::wrapped(if reach.is_empty() { all } else { &reach }, "").into_iter().for_each(output::line);
+        }
+        // What is known of one broker is shown without the other.
+        match unseen.into_iter().next() {
+            Some(why) => Err(why),
+            None => Ok(fits),
+        }
     }
+}
+
+/// A thing, and whose it is.
+struct Thing {
+    /// The broker's name in the configuration.
+    broker: String,
+    /// With that name before it, where there are several.
+    thing: String,
+    standing: Standing,
+}
+
+/// All brokers, looked at.
+#[derive(Default)]
+struct Seen {
+    things: Vec<Thing>,
+    reach: String,
+    refusals: Vec<String>,
+    /// Where everything that was missing was made.
+    made: Vec<BrokerUrl>,
+    /// Why one could not be looked at.
+    unseen: Vec<anyhow::Error>,
+}
+
+impl Seen {
+    async fn look(config: &Config, endpoints: &Endpoints, what: Topology) -> Self {
+        let carriers = worker::open_carriers(config, endpoints);
+        let several = carriers.len() > 1;
+        let needed = carriers.into_iter().filter(|carrier| carrier.share != Endpoints::default());
+        let looked = join_all(needed.map(async |carrier| {
+            let name = carrier.name.to_string();
+            let of = if several { format!(" of [transport.{name}]") } else { String::new() };
+            (look(carrier, what, &of).await, name)
+        }));
+        let mut all = Self::default();
+        for (looked, broker) in looked.await {
+            let Inspection { findings, reach, refusals } = match looked {
+                Ok(seen) => seen,
+                Err(why) => {
+                    all.unseen.push(why);
+                    continue;
+                }
+            };
+            if let Topology::Apply = what {
+                let known = config.transport.iter().find(|(name, _)| name.as_str() == broker);
+                all.made.extend(known.map(|(_, transport)| transport.url.clone()));
+            }
+            let named = |what: String| if several { format!("{broker}: {what}") } else { what };
+            let said = |why| if several { format!("[transport.{broker}] {why}") } else { why };
+            all.refusals.extend(refusals.into_iter().map(said));
+            if !reach.is_empty() {
+                let gap = if all.reach.is_empty() { "" } else { " " };
+                all.reach += &format!("{gap}{}", named(reach));
+            }
+            let thing = |Finding { thing, standing }| Thing { broker: broker.clone(), thing: named(thing), standing };
+            all.things.extend(findings.into_iter().map(thing));
+        }
+        all
+    }
+}
+
+/// One broker: all that this makes of it, and then how it stands.
+async fn look(Carrier { transport, share, .. }: Carrier, what: Topology, of: &str) -> anyhow::Result<Inspection> {
+    let transport = transport?;
+    let looked = async {
+        if let Topology::Apply = what {
+            transport.declare(&share).await.with_context(|| format!("making the topology{of}"))?;
+        }
+        transport.inspect(&share).await.with_context(|| format!("looking at the broker{of}"))
+    };
+    let looked = looked.await;
+    transport.close().await;
+    looked
 }
 
 fn word(standing: &Standing) -> &'static str {
@@ -99,7 +173,7 @@ const ADVICE: &[(&str, &str)] = &[
 ];
 
 /// The thing, and below it what there is to say of it.
-fn as_lines(Finding { thing, standing }: &Finding) -> Vec<String> {
+fn as_lines(Thing { thing, standing, .. }: &Thing) -> Vec<String> {
     let first = format!("{:8} {thing}", word(standing));
     let below = match standing {
         Standing::Differs(how) | Standing::Endangered(how) => output::wrapped(how, "         "),
@@ -108,12 +182,12 @@ fn as_lines(Finding { thing, standing }: &Finding) -> Vec<String> {
     [vec![first], below].concat()
 }
 
-fn as_json(Finding { thing, standing }: &Finding) -> serde_json::Value {
+fn as_json(Thing { broker, thing, standing }: &Thing) -> serde_json::Value {
     let how = match standing {
         Standing::Differs(how) | Standing::Endangered(how) => Some(how),
         _ => None,
     };
-    json!({ "thing": thing, "standing": word(standing), "difference": how })
+    json!({ "broker": broker, "thing": thing, "standing": word(standing), "difference": how })
 }
 
 #[cfg(test)]
@@ -122,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_finding_is_a_line_and_what_there_is_to_say_stands_below_it() {
-        let finding = |standing| Finding { thing: "queue `a`".into(), standing };
+        let finding = |standing| Thing { broker: "default".into(), thing: "queue `a`".into(), standing };
         assert_eq!(as_lines(&finding(Standing::Stray)), ["stray    queue `a`"]);
         let long = "word ".repeat(30);
         let lines = as_lines(&finding(Standing::Endangered(long.clone())));

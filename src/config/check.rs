@@ -260,7 +260,19 @@ fn channels(config: &Config, found: &mut Found) {
             found.impossible(&section, "transport", format!("there is no transport `{}`", channel.transport), fix);
         } else if let Some(inside) = embedded_beside(config, &channel.transport) {
             let reason = format!("`{inside}` is embedded, and what is inside the process cannot be beside a broker");
-            found.impossible(&section, "transport", reason, format!("set url in {}", header(&["transport", inside])));
+            let named = header(&["transport", inside]);
+            let fix = match only_broker(config) {
+                // Else somebody sets a broker of which nothing is needed.
+                Some(only) if inside == "default" => format!(
+                    "if all channels are on `{only}`, call it {named} and leave `transport` away; else set url in {named}, \
+                     which carries every channel that names no transport"
+                ),
+                _ if inside == "default" => {
+                    format!("set url in {named}, which carries every channel that names no transport")
+                }
+                _ => format!("set url in {named}"),
+            };
+            found.impossible(&section, "transport", reason, fix);
         }
         retry(config, name.as_str(), found);
     }
@@ -276,6 +288,13 @@ fn embedded_beside<'a>(config: &Config, carrier: &'a Name) -> Option<&'a str> {
         named.is_none_or(|(_, transport)| transport.url == BrokerUrl::Embedded)
     };
     ["default", carrier.as_str()].into_iter().find(|name| is_embedded(name))
+}
+
+/// The transport with an address, if there is one and no more.
+fn only_broker(config: &Config) -> Option<&str> {
+    let mut brokers = config.transport.iter().filter(|(_, transport)| transport.url != BrokerUrl::Embedded);
+    let (name, _) = brokers.next()?;
+    brokers.next().is_none().then_some(name.as_str())
 }
 
 fn deadline(config: &Config, section: &[&str], deadline: Duration, found: &mut Found) {

@@ -46,8 +46,9 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 pub(crate) struct Identity<'a> {
     pub(crate) service: &'a str,
     pub(crate) version: &'static str,
-    /// `rabbitmq`, `kafka`, `embedded`, `several`: `messaging.system` of what has no label of its own.
-    pub(crate) system: &'static str,
+    /// Of all brokers (`rabbitmq`, `kafka`, `embedded`): `messaging.system` of what has no label of its own. The first is that of
+    /// what nothing is said of.
+    pub(crate) systems: &'a [&'static str],
 }
 
 /// Takes readers (a pull for `/metrics`, a push over OTLP) into the provider. They must be known when it is built.
@@ -58,7 +59,6 @@ type Watch = Box<dyn Fn() -> Vec<Reading> + Send + Sync>;
 /// What a worker counts. It outlives the worker, and dropping it loses nothing but what was not read.
 pub(crate) struct Metrics {
     shared: Arc<Shared>,
-    system: &'static str,
     process: Histogram<f64>,
     publish: Histogram<f64>,
     batch: Histogram<u64>,
@@ -123,14 +123,14 @@ pub(crate) struct Ended<'a> {
 
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Metrics").field("system", &self.system).finish_non_exhaustive()
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
 /// Counts, and shows it to nobody.
 impl Default for Metrics {
     fn default() -> Self {
-        let nobody = Identity { service: "", version: "", system: "" };
+        let nobody = Identity { service: "", version: "", systems: &[] };
         Self::new(nobody, &[], &[], Box::new(|builder| builder))
     }
 }
@@ -138,7 +138,7 @@ impl Default for Metrics {
 impl Metrics {
     /// `listens` and `sends` are all labels that there will be. Whatever is in none of them counts as `other`.
     pub(crate) fn new(of: Identity<'_>, listens: &[Listens<'_>], sends: &[Sends<'_>], readers: Readers) -> Self {
-        let shared = Arc::new(Shared { tallies: Tallies::new(of.system, listens, sends), ..Shared::default() });
+        let shared = Arc::new(Shared { tallies: Tallies::new(of.systems, listens, sends), ..Shared::default() });
         let resource = Resource::builder_empty()
             .with_attributes([
                 KeyValue::new("service.name", of.service.to_owned()),
@@ -162,7 +162,6 @@ impl Metrics {
                 .with_description("Messages in a group commit.")
                 .with_boundaries(SIZES.to_vec())
                 .build(),
-            system: of.system,
             shared,
             provider,
         }
@@ -205,9 +204,9 @@ impl Metrics {
         }
     }
 
-    /// A batch went to a destination; `failed`: by the kind of the error.
-    pub(crate) fn published(&self, destination: &str, sent: usize, failed: &[&'static str], took: Duration) {
-        let labels = self.shared.tallies.published(destination, sent as u64, failed);
+    /// A batch went to a destination of this broker; `failed`: by the kind of the error.
+    pub(crate) fn published(&self, to: Sends<'_>, sent: usize, failed: &[&'static str], took: Duration) {
+        let labels = self.shared.tallies.published(to, sent as u64, failed);
         self.publish.record(took.as_secs_f64(), labels);
     }
 

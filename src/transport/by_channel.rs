@@ -81,18 +81,13 @@ impl ByChannel {
 
     /// What each of them is asked for; those that are asked for nothing need not be there.
     fn shares(&self, endpoints: &Endpoints) -> Vec<(&Broker, Endpoints)> {
+        self.know(endpoints);
         let mut shares = vec![Endpoints::default(); self.brokers.len()];
         for channel in &endpoints.channels {
-            let at = self.place(&channel.name);
-            // Also what the first carries: `car.events` need not be where `car` is.
-            self.learn(&channel.name, at);
-            shares[at].channels.push(channel.clone());
+            shares[self.place(&channel.name)].channels.push(channel.clone());
         }
         for subscription in &endpoints.subscriptions {
-            let at = self.place(&subscription.channel);
-            // Its name alone need not tell its channel: `car.events.audit` may be a channel, or a handler's part of one.
-            self.learn(&subscription.name, at);
-            shares[at].subscriptions.push(subscription.clone());
+            shares[self.place(&subscription.channel)].subscriptions.push(subscription.clone());
         }
         self.brokers.iter().zip(shares).filter(|(_, share)| *share != Endpoints::default()).collect()
     }
@@ -117,6 +112,15 @@ impl Transport for ByChannel {
 
     fn kind_of(&self, name: &str) -> &'static str {
         self.carrier(name).kind()
+    }
+
+    fn know(&self, endpoints: &Endpoints) {
+        // Also what the first carries: `car.events` need not be where `car` is.
+        endpoints.channels.iter().for_each(|channel| self.learn(&channel.name, self.place(&channel.name)));
+        for subscription in &endpoints.subscriptions {
+            // Its name alone need not tell its channel: `car.events.audit` may be a channel, or a handler's part of one.
+            self.learn(&subscription.name, self.place(&subscription.channel));
+        }
     }
 
     /// What all of them promise.

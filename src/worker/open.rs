@@ -11,7 +11,7 @@ use crate::{
         postgres::{self, PostgresStore},
         sqlite::{SqliteStore, WorkerLock},
     },
-    transport::{ByChannel, Transport, TransportError, embedded::Embedded},
+    transport::{ByChannel, Endpoints, Transport, TransportError, embedded::Embedded},
 };
 #[cfg(feature = "rabbitmq")]
 use crate::{
@@ -19,7 +19,11 @@ use crate::{
     transport::rabbitmq,
 };
 use anyhow::Context as _;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tracing::warn;
 
 /// A store, with the right to be the one worker on it where there can be only one.
@@ -121,6 +125,30 @@ pub fn open_transport(config: &Config) -> anyhow::Result<Arc<dyn Transport>> {
         carriers = carriers.with(name.as_str(), open_one(config, name)?, channels);
     }
     Ok(Arc::new(carriers))
+}
+
+/// One of the brokers of a config, looked at by itself: what is known of it is shown without the others.
+pub(crate) struct Carrier {
+    pub(crate) name: Name,
+    pub(crate) transport: anyhow::Result<Arc<dyn Transport>>,
+    /// What it is asked for. With nothing of it, it need not be there.
+    pub(crate) share: Endpoints,
+}
+
+/// The brokers that the channels of `config` name, and the default, which carries those that name none.
+pub(crate) fn open_carriers(config: &Config, endpoints: &Endpoints) -> Vec<Carrier> {
+    let default = Name::fixed("default");
+    let carrier = |channel: &str| {
+        let named = config.channel.iter().find(|(name, _)| name.as_str() == channel);
+        named.map_or(&default, |(_, settings)| &settings.transport)
+    };
+    let names: BTreeSet<_> = config.channel.values().map(|settings| &settings.transport).chain([&default]).collect();
+    let opened = names.into_iter().map(|name| Carrier {
+        name: name.clone(),
+        transport: open_one(config, name),
+        share: endpoints.only(|channel| carrier(channel) == name),
+    });
+    opened.collect()
 }
 
 fn open_one(config: &Config, name: &Name) -> anyhow::Result<Arc<dyn Transport>> {

@@ -8,14 +8,14 @@ use crate::{
     lanes::Lanes,
     pipeline::{Gate, InFlight, Pipeline, Policy, Runner, Shared},
     store::{Retention, Sink, Store},
-    telemetry::metrics::{Beats, Identity, Listens, Metrics, Readers, Sends},
+    telemetry::metrics::{Beats, Identity, Listens, Metrics, OTHER, Readers, Sends},
     topology::{Planned, Topology},
     transport::{Channel, Room, Subscription, Transport},
 };
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::AtomicUsize},
 };
 use tokio::sync::Semaphore;
@@ -49,7 +49,11 @@ pub(super) fn metrics(
     });
     let sends: BTreeMap<String, &'static str> = to_channels.chain(to_subscriptions).collect();
     let sends = sends.iter().map(|(destination, system)| Sends { system, destination });
-    let identity = Identity { service: config.service.as_str(), version: BUILD, system: transport.kind() };
+    let named = config.channel.keys().map(|channel| transport.kind_of(channel.as_str()));
+    let systems: BTreeSet<_> = named.chain(sends.clone().map(|sends| sends.system)).collect();
+    let default = transport.kind_of(OTHER);
+    let systems: Vec<_> = std::iter::once(default).chain(systems.into_iter().filter(|kind| *kind != default)).collect();
+    let identity = Identity { service: config.service.as_str(), version: BUILD, systems: &systems };
     let readers = readers.map_or_else(|| Box::new(|builder| builder) as Readers, |Read(readers)| readers);
     Metrics::new(identity, &listens.collect::<Vec<_>>(), &sends.collect::<Vec<_>>(), readers)
 }

@@ -71,6 +71,10 @@ impl Transport for Replay {
         self.transport.kind_of(name)
     }
 
+    fn know(&self, endpoints: &Endpoints) {
+        self.transport.know(endpoints);
+    }
+
     fn carrier_of(&self, name: &str) -> &str {
         self.transport.carrier_of(name)
     }

@@ -66,7 +66,7 @@ async fn a_client_of_its_own_needs_no_worker(broker: Broker) {
     let rig = Rig::start(&url, Arc::new(MemoryStore::new()), |_| {}).await;
     let (elsewhere, transport) = (Arc::new(MemoryStore::new()), rig.transport.clone());
     let client = pitcrew::Client::new(elsewhere.clone(), &*transport, &handlers(), &rig.config).expect("a client");
-    let client = client.publishing(transport).await;
+    let client = client.publishing(transport);
     client.send(&Count { n: 1, failing: 0, takes: 0 }).await.expect("it is sent");
     assert_eq!(elsewhere.counts().await.expect("counts").outbox, 0, "published, confirmed and gone");
     rig.each_once(1..2).await;

@@ -1,5 +1,6 @@
 //! What the facts mean: a line each, and what to type where something is to be done. Pure.
 
+mod queues;
 mod work;
 
 use super::{
@@ -88,8 +89,8 @@ impl Line {
 /// The whole screen, from what everything needs to what happened.
 pub(super) fn judge(facts: &Facts, advice: &Advice) -> Vec<Line> {
     let mut lines = config(facts, advice);
-    lines.extend(broker(&facts.broker, advice));
-    lines.extend(topology(&facts.broker, advice));
+    lines.extend(facts.brokers.iter().map(|seen| broker(seen, advice)));
+    lines.extend(facts.brokers.iter().flat_map(|seen| topology(seen, advice)));
     lines.extend(store(facts, advice));
     lines.extend(work::lines(facts, advice));
     lines
@@ -112,21 +113,30 @@ fn config(facts: &Facts, advice: &Advice) -> Vec<Line> {
     lines
 }
 
-fn broker(broker: &Broker, advice: &Advice) -> Vec<Line> {
-    let url = &broker.url;
-    vec![match (&broker.about, broker.promises) {
+fn broker(broker: &Broker, advice: &Advice) -> Line {
+    let Broker { name, url, is_needed, promises, about, .. } = broker;
+    let facts = json!({ "name": name, "url": url, "about": about.as_ref().ok(), "needed": is_needed });
+    let line = match (about, promises) {
         (Ok(_), Some(promises)) if promises.keeps_rows => {
-            Line::ok("broker", "embedded: messages are rows of the store, in the process of each worker")
+            return Line::ok("broker", "embedded: messages are rows of the store, in the process of each worker");
         }
-        (Ok(about), _) => {
-            let says = url.as_ref().map_or_else(|| about.clone(), |url| format!("{about}, at {url}"));
-            Line::ok("broker", says).with(json!({ "about": about, "url": url }))
+        (Ok(about), _) => Line::ok("broker", broker.named(format!("{about}, at {url}"))),
+        (Err(_), Some(_)) if !is_needed => {
+            Line::ok("broker", broker.named(format!("{url}: nothing here needs it, so it was not asked")))
         }
-        (Err(why), _) => {
-            let says = url.as_ref().map_or_else(|| why.clone(), |url| format!("{url}: {why}"));
-            Line::bad("broker", says, advice.run("config show")).with(json!({ "url": url }))
+        (Err(why), _) => Line::bad("broker", broker.named(format!("{url}: {why}")), advice.run("config show")),
+    };
+    line.with(facts)
+}
+
+impl Broker {
+    /// What is said of it, with its name where there are several.
+    fn named(&self, says: impl std::fmt::Display) -> String {
+        match &self.name {
+            Some(name) => format!("[transport.{name}] {says}"),
+            None => says.to_string(),
         }
-    }]
+    }
 }
 
 /// What is missing there or otherwise: the same as `topology plan` tells.
@@ -134,45 +144,44 @@ fn topology(broker: &Broker, advice: &Advice) -> Vec<Line> {
     let plan = || advice.run("topology plan");
     let Inspection { findings, reach, refusals } = match &broker.inspection {
         None => return Vec::new(),
-        Some(Err(why)) => return vec![Line::bad("topology", format!("cannot be looked at: {why}"), plan())],
+        Some(Err(why)) => {
+            let says = broker.named(format!("cannot be looked at: {why}"));
+            return vec![Line::bad("topology", says, plan())];
+        }
         Some(Ok(inspection)) => inspection,
     };
     let things = |wanted: fn(&Stands) -> bool| -> Vec<&Finding> {
         findings.iter().filter(|finding| wanted(&finding.standing)).collect()
     };
-    let mut lines: Vec<Line> = refusals
-        .iter()
-        .map(|why| Line::bad("topology", format!("a start is refused: {why}"), advice.run("config show")))
-        .collect();
-    let each = |found: &[&Finding], line: fn(&'static str, String, String) -> Line, lines: &mut Vec<Line>| {
+    let refused = |says: String, then| Line::bad("topology", broker.named(format!("a start is refused: {says}")), then);
+    let warned = |says: String, then| Line::warn("topology", broker.named(says), then);
+    let mut lines: Vec<Line> = refusals.iter().map(|why| refused(why.clone(), advice.run("config show"))).collect();
+    let each = |found: &[&Finding], line: &dyn Fn(String, String) -> Line, lines: &mut Vec<Line>| {
         for Finding { thing, standing } in found.iter().take(SHOWN) {
             let (Stands::Differs(how) | Stands::Endangered(how)) = standing else { continue };
-            lines.push(line("topology", format!("{thing}: {how}"), plan()));
+            lines.push(line(format!("{thing}: {how}"), plan()));
         }
         if let Some(more) = found.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-            lines.push(line("topology", format!("{more} more things are like that"), plan()));
+            lines.push(line(format!("{more} more things are like that"), plan()));
         }
     };
-    let refused = |of, says: String, then| Line::bad(of, format!("a start is refused: {says}"), then);
-    each(&things(|standing| matches!(standing, Stands::Differs(_))), refused, &mut lines);
+    each(&things(|standing| matches!(standing, Stands::Differs(_))), &refused, &mut lines);
     let missing = things(|standing| matches!(standing, Stands::Missing));
     if !missing.is_empty() {
         let (count, first) = (missing.len(), named(&missing));
         let apply = advice.run("topology apply");
         let line = match broker.declares {
-            true => Line::warn("topology", format!("{count} missing: {first}; a start makes it, if it may"), apply),
-            false => refused("topology", format!("{count} missing, and declare = false: {first}"), apply),
+            true => warned(format!("{count} missing: {first}; a start makes it, if it may"), apply),
+            false => refused(format!("{count} missing, and declare = false: {first}"), apply),
         };
-        lines.push(line.with(json!({ "missing": count })));
+        lines.push(line.with(json!({ "broker": broker.name, "missing": count })));
     }
-    each(&things(|standing| matches!(standing, Stands::Endangered(_))), Line::warn, &mut lines);
-    if lines.is_empty() {
+    each(&things(|standing| matches!(standing, Stands::Endangered(_))), &warned, &mut lines);
+    if lines.is_empty() && !findings.is_empty() {
         let strays = things(|standing| matches!(standing, Stands::Stray)).len();
         let strays = if strays == 0 { String::new() } else { format!(", and {strays} that nobody here wants") };
-        match findings.len() {
-            0 => {}
-            all => lines.push(Line::ok("topology", format!("{} things as they should be{strays}. {reach}", all))),
-        }
+        let says = format!("{} things as they should be{strays}. {reach}", findings.len());
+        lines.push(Line::ok("topology", broker.named(says)));
     }
     lines
 }

@@ -9,9 +9,10 @@ use crate::{
         About, Alive, Audit, AuditFilter, Coming, DeadFilter, DeadLetter, Gauges, LetterState, OutboxEntry, Store, Told,
     },
     transport::{Depth, Endpoints, Inspection, Promises},
-    worker::{BEAT, LOST, Plan, look_at_store, open_transport},
+    worker::{BEAT, Carrier, LOST, Plan, look_at_store, open_carriers},
 };
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use std::{sync::Arc, time::Duration};
 
 /// So long for a connection, and then so long again for all that is asked over it.
@@ -37,13 +38,18 @@ pub(super) struct Facts {
     pub(super) config: Config,
     pub(super) contract: Contract,
     pub(super) plan: Plan,
-    pub(super) broker: Broker,
+    /// One for each that channels may be on; never empty.
+    pub(super) brokers: Vec<Broker>,
     pub(super) store: Tables,
 }
 
 pub(super) struct Broker {
-    /// Without a password. `None`: there are several, and what is said of them names each.
-    pub(super) url: Option<String>,
+    /// In the configuration. `None`: it is the only one, and need not be told from another.
+    pub(super) name: Option<String>,
+    /// Without a password.
+    pub(super) url: String,
+    /// Whether anything is to be there. If not, it was not asked.
+    pub(super) is_needed: bool,
     /// `None`: no transport could be made of the settings.
     pub(super) promises: Option<Promises>,
     pub(super) about: Answer<String>,
@@ -82,40 +88,64 @@ impl Facts {
     pub(super) async fn gather(config: Config, handlers: &Handlers) -> Self {
         let (contract, plan, now) = (handlers.contract(), crate::worker::look(handlers, &config), clock::now());
         let endpoints = plan.topology.as_ref().map(|topology| topology.endpoints(&config));
-        let (broker, store) = tokio::join!(Broker::look(&config, endpoints), Tables::look(&config, &contract, now));
-        Self { now, config, contract, plan, broker, store }
+        let brokers = Broker::look_at_all(&config, endpoints);
+        let (brokers, store) = tokio::join!(brokers, Tables::look(&config, &contract, now));
+        Self { now, config, contract, plan, brokers, store }
+    }
+
+    /// Whether a message is a row of the store: that broker stands alone. `None`: no transport could be made of the settings.
+    pub(super) fn keeps_rows(&self) -> Option<bool> {
+        self.brokers.iter().find_map(|broker| Some(broker.promises?.keeps_rows))
+    }
+
+    pub(super) fn depths(&self) -> impl Iterator<Item = (&Broker, &str, &Answer<Depth>)> {
+        self.brokers.iter().flat_map(|broker| broker.depths.iter().map(move |(name, depth)| (broker, &**name, depth)))
     }
 }
 
 impl Broker {
-    async fn look(config: &Config, endpoints: Option<Endpoints>) -> Self {
-        let settings = config.transport.iter().find(|(name, _)| name.as_str() == "default").map(|(_, t)| t.clone());
-        let settings = settings.unwrap_or_default();
+    /// Each by itself: of one that does not answer the others need not know.
+    async fn look_at_all(config: &Config, endpoints: Option<Endpoints>) -> Vec<Self> {
+        let is_planned = endpoints.is_some();
+        let carriers = open_carriers(config, &endpoints.unwrap_or_default());
+        let several = carriers.len() > 1;
+        join_all(carriers.into_iter().map(|carrier| Self::look(config, carrier, is_planned, several))).await
+    }
+
+    /// `is_planned`: what it is asked for is known.
+    async fn look(config: &Config, carrier: Carrier, is_planned: bool, several: bool) -> Self {
+        let Carrier { name, transport, share } = carrier;
+        let settings = config.transport.get(&name).cloned().unwrap_or_default();
         let mut seen = Self {
-            url: config.channel.values().all(|c| c.transport.as_str() == "default").then(|| settings.url.to_string()),
+            name: several.then(|| name.to_string()),
+            url: settings.url.to_string(),
+            is_needed: !is_planned || share != Endpoints::default(),
             promises: None,
-            about: Err(String::new()),
+            about: Err("not asked".into()),
             declares: settings.declare,
             inspection: None,
             depths: Vec::new(),
         };
-        let transport = match open_transport(config) {
+        let transport = match transport {
             Ok(transport) => transport,
             Err(error) => return Self { about: Err(in_words(&error)), ..seen },
         };
         let promises = transport.promises();
         seen.promises = Some(promises);
+        if !seen.is_needed {
+            return seen;
+        }
         seen.about = within(until(), transport.about()).await;
-        if let (Ok(_), Some(endpoints)) = (&seen.about, endpoints) {
+        if seen.about.is_ok() && is_planned {
             let until = until();
             // First, because from it the transport knows the subscriptions.
-            seen.inspection = Some(within(until, transport.inspect(&endpoints)).await);
+            seen.inspection = Some(within(until, transport.inspect(&share)).await);
             // Where a message is a row, its queue is in the process of a worker.
             if !promises.keeps_rows {
-                let depths = endpoints.subscriptions.iter().map(|subscription| async {
+                let depths = share.subscriptions.iter().map(|subscription| async {
                     (subscription.name.clone(), within(until, transport.depth(&subscription.name)).await)
                 });
-                seen.depths = futures::future::join_all(depths).await;
+                seen.depths = join_all(depths).await;
             }
         }
         let _ = tokio::time::timeout(TO_CLOSE, transport.close()).await;

@@ -5,13 +5,15 @@ use crate::{
     clock,
     message::wire,
     store::{DeadLetter, Destination, LetterKey, LetterState, Reason},
+    telemetry::metrics::Sends,
     transport::{PublishError, Published, Sending},
 };
 use std::time::Duration;
 
 pub(super) fn measure(relay: &Relay, to: &Destination, answers: &[Result<Published, PublishError>], took: Duration) {
     let failed: Vec<&str> = answers.iter().filter_map(|answer| answer.as_ref().err()).map(PublishError::word).collect();
-    relay.0.settings.metrics.published(&to.on_broker(), answers.len() - failed.len(), &failed, took);
+    let sends = Sends { system: relay.0.transport.kind_of(to.name()), destination: &to.on_broker() };
+    relay.0.settings.metrics.published(sends, answers.len() - failed.len(), &failed, took);
 }
 
 pub(super) fn letter(relay: &Relay, sending: &Sending, error: &str) -> DeadLetter {

@@ -185,19 +185,20 @@ pub(super) struct Tallies {
     /// The same by their labels, each once.
     tallies: BTreeMap<(String, String), Arc<Tally>>,
     destinations: HashMap<String, Sent>,
-    elsewhere: Sent,
+    /// What goes to none of them, by its broker. Never empty.
+    elsewhere: Vec<(&'static str, Sent)>,
     unknown: Arc<Tally>,
     overflow: AtomicU64,
 }
 
 impl Default for Tallies {
     fn default() -> Self {
-        Self::new("", &[], &[])
+        Self::new(&[], &[], &[])
     }
 }
 
 impl Tallies {
-    pub(super) fn new(system: &'static str, listens: &[Listens<'_>], sends: &[Sends<'_>]) -> Self {
+    pub(super) fn new(systems: &[&'static str], listens: &[Listens<'_>], sends: &[Sends<'_>]) -> Self {
         let mut tallies: BTreeMap<(String, String), Arc<Tally>> = BTreeMap::new();
         let mut tally = |system: &'static str, channel: &str, ty: &str, needed: bool| {
             let full = tallies.len() >= MOST;
@@ -212,7 +213,8 @@ impl Tallies {
                 }
             }
         };
-        let unknown = Arc::new(Tally::new(system, OTHER, OTHER));
+        let systems = if systems.is_empty() { &[""] } else { systems };
+        let unknown = Arc::new(Tally::new(systems[0], OTHER, OTHER));
         let mut subscriptions = HashMap::new();
         for &Listens { system, subscription, channel, types } in listens.iter().take(MOST) {
             // Subscriptions share it, if they share a channel.
@@ -229,7 +231,7 @@ impl Tallies {
         }
         let sent = |to: &Sends<'_>| (to.destination.to_owned(), Sent::new(to.system, to.destination));
         let destinations = sends.iter().take(MOST).map(sent).collect();
-        let elsewhere = Sent::new(system, OTHER);
+        let elsewhere = systems.iter().map(|&system| (system, Sent::new(system, OTHER))).collect();
         Self { subscriptions, tallies, destinations, elsewhere, unknown, overflow: AtomicU64::new(0) }
     }
 
@@ -256,8 +258,12 @@ impl Tallies {
         }
     }
 
-    pub(super) fn published(&self, destination: &str, sent: u64, failed: &[&'static str]) -> &[KeyValue] {
-        let to = self.destinations.get(destination).unwrap_or(&self.elsewhere);
+    pub(super) fn published(&self, to: Sends<'_>, sent: u64, failed: &[&'static str]) -> &[KeyValue] {
+        let elsewhere = || {
+            let of_broker = self.elsewhere.iter().find(|(system, _)| *system == to.system);
+            &of_broker.unwrap_or(&self.elsewhere[0]).1
+        };
+        let to = self.destinations.get(to.destination).unwrap_or_else(elsewhere);
         to.count.fetch_add(sent, Relaxed);
         failed.iter().for_each(|error| to.failed.add(error, 1));
         &to.labels
@@ -274,7 +280,7 @@ impl Tallies {
     }
 
     pub(super) fn show_sent(&self, show: &mut dyn FnMut(u64, &[KeyValue])) {
-        for sent in self.destinations.values().chain([&self.elsewhere]) {
+        for sent in self.destinations.values().chain(self.elsewhere.iter().map(|(_, sent)| sent)) {
             show(sent.count.load(Relaxed), &sent.labels);
             sent.failed.each(|error, count| {
                 let mut labels = sent.labels.to_vec();
@@ -318,74 +324,4 @@ impl Tallies {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn series(tallies: &Tallies) -> usize {
-        let mut count = 0;
-        let mut show = |_: u64, _: &[KeyValue]| count += 1;
-        tallies.show_consumed(&mut show);
-        tallies.show_sent(&mut show);
-        tallies.show_fates(&mut show);
-        tallies.show_attempts(&mut show);
-        tallies.show_duplicates(&mut show);
-        count
-    }
-
-    #[test]
-    fn strangers_make_no_series() {
-        let types = ["a.One".to_owned(), "a.Two".to_owned()];
-        let listens =
-            [Listens { system: "embedded", subscription: "a.commands", channel: "a.commands", types: &types }];
-        let tallies = Tallies::new("embedded", &listens, &[Sends { system: "embedded", destination: "a.events" }]);
-        let before = series(&tallies);
-        for n in 0..10_000 {
-            let name = format!("stranger.{n}");
-            tallies.of("a.commands", &name).fate("dead", Some("unknown_type"));
-            tallies.of(&name, "a.One").fate("done", None);
-            tallies.published(&name, 1, &["refused"]);
-            tallies.consumed(&name, 1);
-        }
-        assert_eq!(series(&tallies), before);
-        assert_eq!(tallies.overflow(), 10_000);
-        assert_eq!(tallies.label("a.commands", "stranger"), ("a.commands".into(), OTHER.into()));
-        assert_eq!(tallies.label("stranger", "a.One"), (OTHER.into(), OTHER.into()));
-        let mut found = 0;
-        tallies.show_fates(&mut |count, labels| {
-            if labels.contains(&KeyValue::new("channel", "a.commands"))
-                && labels.contains(&KeyValue::new("type", OTHER))
-            {
-                found += count;
-            }
-        });
-        assert_eq!(found, 10_000, "under the channel's `other`");
-    }
-
-    #[test]
-    fn a_worker_of_very_many_types_shows_a_bounded_number_of_series() {
-        let types: Vec<String> = (0..5_000).map(|n| format!("a.Type{n}")).collect();
-        let listens = [Listens { system: "embedded", subscription: "a", channel: "a", types: &types }];
-        let tallies = Tallies::new("embedded", &listens, &[]);
-        assert_eq!(tallies.tallies.len(), MOST);
-        tallies.of("a", "a.Type4999").fate("done", None);
-        assert_eq!(tallies.overflow(), 1, "counted under `other`, and said so");
-    }
-
-    #[test]
-    fn subscriptions_of_one_channel_share_their_counters() {
-        let types = ["a.Happened".to_owned()];
-        let one = Listens { system: "embedded", subscription: "a.events.one", channel: "a.events", types: &types };
-        let two = Listens { subscription: "a.events.two", ..one };
-        let tallies = Tallies::new("embedded", &[one, two], &[]);
-        tallies.of("a.events.one", "a.Happened").fate("done", None);
-        tallies.of("a.events.two", "a.Happened").fate("done", None);
-        let mut found = Vec::new();
-        tallies.show_fates(&mut |count, labels| {
-            if labels.contains(&KeyValue::new("type", "a.Happened")) && labels.contains(&KeyValue::new("fate", "done"))
-            {
-                found.push(count);
-            }
-        });
-        assert_eq!(found, [2], "one series, not two of the same labels");
-    }
-}
+mod tests;

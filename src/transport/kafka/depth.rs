@@ -46,7 +46,8 @@ pub(super) fn depth(options: &Options, subscription: &Subscription, unacked: u64
         *letters.get_or_insert(0) += u64::try_from(end - first).unwrap_or_default();
     }
     Ok(Depth {
-        ready: Some(ready.saturating_sub(unacked)),
+        // Of a topic that is not there nobody can say that nothing waits in it.
+        ready: (count(channel) > 0).then(|| ready.saturating_sub(unacked)),
         unacked: Some(unacked),
         delayed: Some(delayed),
         dead: letters,

@@ -100,10 +100,14 @@ impl Shop {
         let settings = format!(
             "service = \"{SERVICE}\"\nreplyto_allowed = [\"{prefix}.replies\"]\n\
              [store]\nurl = {store:?}\nschema = {schema:?}\n\
-             [transport.default]\nurl = {broker:?}\nkafka = {{ partitions = 4, session_timeout = \"6s\" }}\n\
+             [transport.default]\nurl = {broker:?}\n{kafka}\
              [handlers.{heard:?}]\npath = {told:?}\n\
              [channel.\"{prefix}.events\"]\ntypes = [{worked:?}, {heard:?}]\n{ladder}\n\
              [channel.\"{prefix}.commands\"]\ntypes = [{work:?}, {brief:?}]\n{ladder}\n{settings}\n",
+            kafka = match broker.starts_with("kafka") {
+                true => "kafka = { partitions = 4, session_timeout = \"6s\" }\n",
+                false => "",
+            },
             schema = prefix.replace('-', "_"),
             told = place("notifications.log"),
             heard = RecommendationBriefGenerated::TYPE,
@@ -157,7 +161,7 @@ impl Shop {
     pub async fn direct(&self) -> Client {
         let transport = open_transport(&self.config).expect("a transport");
         let client = Client::new(self.store.clone(), &*transport, &handlers(), &self.config).expect("a client");
-        client.publishing(transport).await
+        client.publishing(transport)
     }
 
     /// Starts a worker; it may not be at work yet.

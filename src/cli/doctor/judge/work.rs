@@ -1,45 +1,46 @@
 //! The work itself: who does it, what waits for how long, what failed for good, and what was done about it.
 
-use super::{Facts, Line, SHOWN, Standing, unknown};
+use super::{Facts, Line, SHOWN, queues, unknown};
 use crate::{
     cli::{
         doctor::{
             advice::Advice,
-            look::{Answer, LETTERS, RETRIES, Rows},
+            look::{Answer, Broker, LETTERS, RETRIES, Rows},
         },
         explain::why_paused,
         output::{age, clock_time, distance, short},
     },
     clock, dead_letter,
     store::{Alive, Coming, Gauges, Hindered, LetterState, OutboxEntry},
-    telemetry::metrics::OTHER,
-    worker::{BEAT, Lag, Lags},
+    worker::BEAT,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-/// Seconds that a queue may be late, and rows of the outbox: from the second on it is red, as in deploy/prometheus/alerts.yml.
-const QUEUE_LATE: [f64; 2] = [60.0, 300.0];
-const ROWS_LATE: [f64; 2] = [10.0, 60.0];
-/// Messages in a queue of which nobody tells the age, likewise.
-const DEEP: u64 = 1_000;
+/// Seconds that rows of the outbox may be late: from the second on it is red, as in deploy/prometheus/alerts.yml.
+pub(super) const ROWS_LATE: [f64; 2] = [10.0, 60.0];
 /// A loss is told for so long.
 const RECENT: TimeDelta = TimeDelta::hours(24);
 
 pub(super) fn lines(facts: &Facts, advice: &Advice) -> Vec<Line> {
-    let lags = lags(facts);
+    let lags = queues::lags(facts);
     let rows = facts.store.rows.as_ref();
-    let waits = lags.iter().map(|(.., lag)| lag.messages).sum::<u64>() > 0;
+    let waits = match lags.iter().any(|(.., lag)| lag.messages > 0) {
+        true => Some(true),
+        // Nothing that was counted; the rest may hold thousands.
+        false if facts.plan.topology.is_none() || facts.brokers.iter().any(Broker::is_uncounted) => None,
+        false => Some(false),
+    };
     let mut lines = Vec::new();
     if let Some(rows) = rows {
         // What the configuration is refused for was told; asked again it is refused again.
         let check = if facts.plan.refusals.is_empty() { "config check" } else { "config show" };
         lines.extend(workers(&rows.workers, waits, check, facts.now, advice));
     }
-    lines.extend(channels(facts, &lags, advice));
+    lines.extend(queues::lines(facts, &lags, advice));
     if let Some(rows) = rows {
-        let keeps_rows = facts.broker.promises.is_some_and(|promises| promises.keeps_rows);
+        let keeps_rows = facts.keeps_rows().unwrap_or_default();
         lines.extend(outbox(rows, keeps_rows, facts.now, advice));
         lines.extend(retries(&rows.retries, facts.now, advice));
         lines.extend(letters(rows, facts.now, advice));
@@ -51,7 +52,14 @@ pub(super) fn lines(facts: &Facts, advice: &Advice) -> Vec<Line> {
 
 // ---- who works
 
-fn workers(answer: &Answer<Vec<Alive>>, waits: bool, check: &str, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {
+/// `waits`: whether messages do; `None` where nobody tells.
+fn workers(
+    answer: &Answer<Vec<Alive>>,
+    waits: Option<bool>,
+    check: &str,
+    now: DateTime<Utc>,
+    advice: &Advice,
+) -> Vec<Line> {
     let Ok(all) = answer else { return unknown("workers", answer, advice).into_iter().collect() };
     let (living, lost): (Vec<&Alive>, Vec<&Alive>) = all.iter().partition(|alive| alive.silent < 5 * BEAT);
     let facts = json!(all.iter().map(|alive| json!({
@@ -72,10 +80,11 @@ fn workers(answer: &Answer<Vec<Alive>>, waits: bool, check: &str, now: DateTime<
     let line = if living.is_empty() {
         let says = match (lost.is_empty(), waits) {
             (false, _) => format!("none is alive: {}", named(&lost, &seen)),
-            (true, true) => "none is alive, and messages wait".into(),
-            (true, false) => "none is alive, and nothing waits".into(),
+            (true, Some(true)) => "none is alive, and messages wait".into(),
+            (true, Some(false)) => "none is alive, and nothing waits".into(),
+            (true, None) => "none is alive, and whether messages wait is not known of all queues".into(),
         };
-        match lost.is_empty() && !waits {
+        match lost.is_empty() && waits != Some(true) {
             true => Line::warn("workers", says, check()),
             false => Line::bad("workers", says, check()),
         }
@@ -98,131 +107,12 @@ fn workers(answer: &Answer<Vec<Alive>>, waits: bool, check: &str, now: DateTime<
     vec![line.with(facts)]
 }
 
-// ---- what waits
-
-/// As a worker reckons them for metrics, but for what only it can know: how late that was which it received last.
-fn lags(facts: &Facts) -> Vec<(String, &'static str, Lag)> {
-    let Some(topology) = &facts.plan.topology else { return Vec::new() };
-    let Some(promises) = facts.broker.promises else { return Vec::new() };
-    let mut lags = Lags::default();
-    if let Some(Ok(gauges)) = facts.store.rows.as_ref().map(|rows| &rows.gauges) {
-        let subscriptions = topology.subscriptions.iter().map(|planned| &planned.subscription);
-        let names: Vec<&str> = subscriptions.flat_map(|s| [&*s.name, &*s.channel]).collect();
-        lags.of_store(promises.keeps_rows, &names, gauges, facts.now);
-    }
-    for (name, depth) in &facts.broker.depths {
-        if let Ok(depth) = depth {
-            lags.of_broker(name, depth, None, facts.now);
-        }
-    }
-    lags.all().collect()
-}
-
-/// A line for each subscription or channel, with all places in which something may wait for it.
-fn channels(facts: &Facts, lags: &[(String, &'static str, Lag)], advice: &Advice) -> Vec<Line> {
-    let mut by_name: BTreeMap<&str, Vec<(&'static str, Lag)>> = BTreeMap::new();
-    for (name, place, lag) in lags {
-        by_name.entry(name).or_default().push((place, *lag));
-    }
-    let rows = facts.store.rows.as_ref();
-    let stuck = rows.and_then(|rows| rows.waiting.as_ref().ok()?.first());
-    let keeps_rows = facts.broker.promises.is_some_and(|promises| promises.keeps_rows);
-    let missing = |why: &str| {
-        let seen = matches!(&facts.broker.inspection, Some(Ok(seen)) if !seen.findings.is_empty());
-        // What is not there is told as such.
-        !(seen && why.contains("NOT_FOUND"))
-    };
-    let subscriptions = facts.plan.topology.iter().flat_map(|topology| &topology.subscriptions);
-    let subscriptions: BTreeSet<&str> = subscriptions.map(|planned| &*planned.subscription.name).collect();
-    // A channel that is only sent to is told of if something waits to go there.
-    by_name.retain(|name, places| subscriptions.contains(name) || places.iter().any(|(_, lag)| lag.messages > 0));
-    let mut lines: Vec<Line> = by_name
-        .into_iter()
-        .map(|(name, places)| {
-            let depth = facts.broker.depths.iter().find(|(known, _)| **known == *name);
-            let consumers = depth.and_then(|(_, depth)| depth.as_ref().ok()?.consumers);
-            let is_counted = places.iter().any(|(place, _)| *place == "queue") || !subscriptions.contains(name);
-            channel(name, &places, &Known { consumers, is_counted, keeps_rows, stuck }, advice)
-        })
-        .collect();
-    for (name, depth) in &facts.broker.depths {
-        if let Some(why) = depth.as_ref().err().filter(|why| missing(why)) {
-            lines.push(Line::warn("lag", format!("{name}: not counted: {why}"), advice.run("topology plan")));
-        }
-        let stuck = depth.as_ref().ok().and_then(|depth| depth.stuck).filter(|stuck| *stuck > 0);
-        if let Some(stuck) = stuck {
-            let says = format!("{name}: {stuck} messages do not get out of it into the dead letter exchange");
-            lines.push(Line::warn("lag", says, advice.run("topology plan")));
-        }
-    }
-    lines
-}
-
-/// What is known of a subscription or channel beside what waits for it.
-struct Known<'a> {
-    consumers: Option<u64>,
-    /// Whether its queue could be counted.
-    is_counted: bool,
-    /// Where a message is a row.
-    keeps_rows: bool,
-    /// A row that could leave.
-    stuck: Option<&'a OutboxEntry>,
-}
-
-fn channel(name: &str, places: &[(&'static str, Lag)], known: &Known<'_>, advice: &Advice) -> Line {
-    let (mut worst, mut told, mut facts) = ((Standing::Ok, ""), Vec::new(), serde_json::Map::new());
-    let is_deserted = known.consumers == Some(0);
-    for (place, lag) in places {
-        facts.insert((*place).to_owned(), json!({ "messages": lag.messages, "seconds": lag.seconds }));
-        if lag.messages == 0 {
-            continue;
-        }
-        let is_queue = *place == "queue";
-        let [warn, bad] = if is_queue || known.keeps_rows { QUEUE_LATE } else { ROWS_LATE };
-        let standing = match lag.seconds {
-            Some(seconds) if seconds >= bad => Standing::Bad,
-            Some(seconds) if seconds >= warn => Standing::Warn,
-            None if is_queue && lag.messages > DEEP => Standing::Bad,
-            _ if is_queue && is_deserted => Standing::Warn,
-            _ => Standing::Ok,
-        };
-        if standing > worst.0 {
-            worst = (standing, place);
-        }
-        let late = match lag.seconds {
-            Some(seconds) => format!(", {} late", seconds_in_words(seconds)),
-            None if is_queue => ", for how long the broker does not tell".into(),
-            None => String::new(),
-        };
-        told.push(format!("{} in {place}{late}", lag.messages));
-    }
-    if is_deserted && worst.0 > Standing::Ok {
-        told.push("nobody listens".into());
-    }
-    if !known.is_counted {
-        told.push("its queue is not known".into());
-    }
-    let what = if told.is_empty() { "nothing waits".to_owned() } else { told.join("; ") };
-    let says = match name {
-        OTHER => format!("for what no handler here listens to: {what}"),
-        name => format!("{name}: {what}"),
-    };
-    let then = || match worst.1 {
-        "queue" => advice.run("config show"),
-        _ => advice.about("explain", known.stuck.map(|entry| entry.row.envelope.id.as_str()), "topology plan"),
-    };
-    let line = match worst.0 {
-        Standing::Ok => Line::ok("lag", says),
-        Standing::Warn => Line::warn("lag", says, then()),
-        Standing::Bad => Line::bad("lag", says, then()),
-    };
-    line.with(json!({ "name": name, "places": facts, "consumers": known.consumers }))
-}
-
-fn seconds_in_words(seconds: f64) -> String {
+pub(super) fn seconds_in_words(seconds: f64) -> String {
     let since = DateTime::UNIX_EPOCH;
     age(since, since + TimeDelta::milliseconds((seconds * 1e3) as i64))
 }
+
+// ---- what waits
 
 /// Rows that could leave and do not, or that were refused.
 fn outbox(rows: &Rows, keeps_rows: bool, now: DateTime<Utc>, advice: &Advice) -> Vec<Line> {

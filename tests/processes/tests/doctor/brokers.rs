@@ -2,6 +2,7 @@
 
 use crate::{WORKER, screen::Screen};
 use lapin::{Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable};
+use pitcrew::Message as _;
 use processes::{
     Work,
     shop::{Shop, broker, plain},
@@ -11,6 +12,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
 };
+use std::time::{Duration, Instant};
 
 /// Nobody listens there.
 const CLOSED: &str = "127.0.0.1:1";
@@ -143,14 +145,90 @@ async fn a_wrong_password_is_told_without_it() {
     screen.advice_works(&shop);
 }
 
-/// Which of two does not answer is named, and the other is not blamed for it.
+/// Commands on a RabbitMQ that answers, events on a Kafka that does not.
+async fn half_away(away: &str) -> Option<Shop> {
+    let running = broker("PITCREW_RABBITMQ_URL")?;
+    let log = format!("[transport.log]\nurl = \"kafka://{away}\"");
+    let shop = Shop::on_sqlite(WORKER, &running, &log).await;
+    let events = format!("[channel.\"{}.events\"]\n", shop.prefix);
+    Some(shop.with(|settings| *settings = settings.replacen(&events, &format!("{events}transport = \"log\"\n"), 1)))
+}
+
+/// Which of two does not answer is named, the other is not blamed for it, and what is on the other is shown.
 #[tokio::test]
-async fn of_two_brokers_the_one_that_is_away_is_named() {
-    let Some(running) = broker("PITCREW_RABBITMQ_URL") else { return };
-    let away = format!("transport = \"log\"\n[transport.log]\nurl = \"kafka://{CLOSED}\"");
-    let shop = Shop::on_sqlite(WORKER, &running, &away).await;
+async fn of_two_brokers_the_one_that_is_away_is_named_and_the_other_is_shown() {
+    let Some(shop) = half_away(CLOSED).await else { return };
+    for n in 0..3 {
+        let data = shop.kept(&format!("{{\"n\": {n}}}"));
+        let sent = shop.typed(&["send", Work::TYPE, "--data", &data], &[]);
+        assert!(sent.status.success(), "{sent:?}");
+    }
     let screen = Screen::of(&shop, &[]);
-    let red = screen.line("broker", "[transport.log]");
+    let red = screen.line("broker", "[transport.log] kafka://");
     assert_eq!((red.standing.as_str(), screen.code), ("bad", 1));
     assert!(!red.says.contains("amqp://"), "{red:?}");
+    let well = screen.line("broker", "[transport.default] RabbitMQ 3.");
+    assert_eq!((well.standing.as_str(), &well.facts["name"]), ("ok", &"default".into()));
+    let waits = screen.line("lag", &format!("{}: 3 in queue", shop.commands()));
+    assert_eq!(waits.facts["places"]["queue"]["messages"], 3, "{waits:?}");
+    screen.line("lag", &format!("{}.events.shop: its queue is not known", shop.prefix));
+    screen.line("topology", "[transport.default] ");
+    assert!(!screen.says("topology", "[transport.log]"), "it was told once that it is away: {}", screen.text);
+    screen.line("workers", "none is alive, and messages wait");
+    // What can be made is made, and who is away is named.
+    let missing = screen.line("topology", "[transport.default] ").then.as_ref().expect("a command");
+    let applied = shop.shell(missing);
+    let said = String::from_utf8_lossy(&applied.stderr).into_owned();
+    assert!(said.contains("making the topology of [transport.log]") && !applied.status.success(), "{said}");
+    let shown = String::from_utf8_lossy(&applied.stdout).into_owned();
+    assert!(shown.contains("default: queue `") && !shown.contains("missing"), "{shown}");
+    let screen = Screen::of(&shop, &[]);
+    assert_eq!(screen.line("topology", "[transport.default] ").standing, "ok", "{}", screen.text);
+    screen.advice_works(&shop);
+}
+
+#[tokio::test]
+async fn a_broker_that_nothing_is_needed_from_is_not_asked() {
+    let Some(running) = broker("PITCREW_RABBITMQ_URL") else { return };
+    let unused = format!("[channel.\"nobodys\"]\ntransport = \"log\"\n[transport.log]\nurl = \"kafka://{CLOSED}\"");
+    let shop = Shop::on_sqlite(WORKER, &running, &unused).await;
+    let screen = Screen::of(&shop, &[]);
+    assert_eq!(screen.line("broker", "[transport.log] ").standing, "ok", "{}", screen.text);
+    assert!(screen.says("broker", "nothing here needs it") && screen.code == 0, "{}", screen.text);
+    screen.line("topology", "[transport.default] ");
+}
+
+/// What is for the one that answers leaves at once, whatever the other does.
+#[tokio::test]
+async fn a_message_for_one_of_two_brokers_does_not_wait_for_the_other() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = silent.local_addr().expect("it has an address").to_string();
+    let Some(shop) = half_away(&address).await else { return };
+    let (data, began) = (shop.kept("{\"n\": 1}"), Instant::now());
+    let sent = shop.typed(&["send", Work::TYPE, "--data", &data], &[]);
+    let took = began.elapsed();
+    assert!(sent.status.success() && sent.stderr.is_empty(), "{sent:?}");
+    assert!(took < Duration::from_secs(5), "it took {took:?}");
+    assert_eq!(shop.store.counts().await.expect("counts").outbox, 0, "it has left");
+}
+
+/// A program sees whose each thing is.
+#[tokio::test]
+async fn a_plan_names_the_broker_of_each_thing() {
+    let (Some(running), Some(kafka)) = (broker("PITCREW_RABBITMQ_URL"), broker("PITCREW_KAFKA_URL")) else { return };
+    let log = format!("transport = \"log\"\n[transport.log]\nurl = {kafka:?}");
+    let shop = Shop::on_sqlite(WORKER, &running, &log).await;
+    let plan = shop.typed(&["topology", "plan", "--json"], &[]);
+    let plan: serde_json::Value = serde_json::from_slice(&plan.stdout).expect("JSON");
+    let things = plan["things"].as_array().expect("things");
+    let of = |start: &str| {
+        let found = things.iter().find(|thing| thing["thing"].as_str().is_some_and(|thing| thing.starts_with(start)));
+        found.unwrap_or_else(|| panic!("no {start}: {plan}"))["broker"].clone()
+    };
+    assert_eq!(of(&format!("log: topic `{}`", shop.commands())), "log");
+    assert_eq!(of("default: queue `"), "default");
+    // Without topics nobody can say that nothing waits in them.
+    let screen = Screen::of(&shop, &[]);
+    screen.line("lag", &format!("{}: its queue or topic is not there yet", shop.commands()));
+    screen.line("workers", "whether messages wait is not known of all queues");
 }

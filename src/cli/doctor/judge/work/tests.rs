@@ -1,10 +1,16 @@
 //! Where a line turns yellow, and where red.
 
-use super::*;
-use crate::cli::Globals;
+use super::{
+    queues::{Known, Queue, channel},
+    *,
+};
+use crate::{
+    cli::{Globals, doctor::judge::Standing},
+    worker::Lag,
+};
 
 fn told(place: &'static str, messages: u64, seconds: Option<f64>, consumers: Option<u64>) -> Line {
-    let known = Known { consumers, is_counted: true, keeps_rows: false, stuck: None };
+    let known = Known { consumers, queue: Queue::Counted, keeps_rows: false, stuck: None };
     channel("c", &[(place, Lag { messages, seconds })], &known, &Advice::of(&Globals::default()))
 }
 
@@ -23,7 +29,7 @@ fn a_queue_is_red_by_its_age_and_where_nobody_tells_it_by_its_depth() {
 fn rows_that_could_leave_are_late_sooner_unless_they_are_the_queue() {
     let row = |seconds| told("outbox", 3, Some(seconds), None).standing;
     assert_eq!([9.0, 10.0, 60.0].map(row), [Standing::Ok, Standing::Warn, Standing::Bad]);
-    let known = Known { consumers: None, is_counted: true, keeps_rows: true, stuck: None };
+    let known = Known { consumers: None, queue: Queue::Counted, keeps_rows: true, stuck: None };
     let retry = [("retry", Lag { messages: 3, seconds: Some(59.0) })];
     assert_eq!(channel("c", &retry, &known, &Advice::of(&Globals::default())).standing, Standing::Ok);
 }
@@ -49,8 +55,8 @@ fn builds_side_by_side_and_workers_that_are_gone_are_told() {
         started: now - TimeDelta::hours(3),
         silent: std::time::Duration::from_secs(silent),
     };
-    let told = |all: Vec<Alive>, waits| {
-        let line = workers(&Ok(all), waits, "config check", now, &Advice::of(&Globals::default())).remove(0);
+    let told = |all: Vec<Alive>, waits: bool| {
+        let line = workers(&Ok(all), Some(waits), "config check", now, &Advice::of(&Globals::default())).remove(0);
         (line.standing, line.says)
     };
     assert_eq!(told(vec![alive("1", 2)], true), (Standing::Ok, "1 alive: host:1 (build 1, for 3h)".into()));
