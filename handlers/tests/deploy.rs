@@ -254,6 +254,37 @@ fn the_manifests_are_what_kubernetes_and_keda_take() {
     }
 }
 
+/// A queue without a trigger may grow for ever while KEDA sees nothing to do.
+#[test]
+fn every_queue_and_group_that_the_deployed_worker_reads_has_a_trigger() {
+    let manifest = read("deploy/k8s/worker.yaml");
+    let (_, config) = manifest.split_once("pitcrew.toml: |\n").expect("its configuration");
+    let config: String =
+        config.lines().take_while(|line| *line != "---").map(|line| format!("{}\n", line.trim())).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("pitcrew.toml"), config).expect("it is written");
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_car-worker"));
+    let told = worker.args(["config", "check", "--json"]).current_dir(folder.path()).output().expect("it runs");
+    let told: Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let read_by_worker: BTreeSet<&str> =
+        told["subscriptions"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(read_by_worker.len() > 1, "{told}");
+    let values = |text: &str, key: &str| -> Vec<String> {
+        text.lines().filter_map(|line| line.trim().strip_prefix(key).map(str::to_owned)).collect()
+    };
+    for (file, key) in [("scale-rabbitmq.yaml", "queueName: "), ("scale-kafka.yaml", "consumerGroup: ")] {
+        let text = read(&format!("deploy/k8s/{file}"));
+        let triggers = values(&text, key);
+        assert_eq!(triggers.iter().map(String::as_str).collect::<BTreeSet<_>>(), read_by_worker, "{file}");
+        assert_eq!(values(&text, "- type: ").len(), read_by_worker.len(), "{file}: one trigger each");
+        // A group reads the topic that it is called after.
+        for (group, topic) in triggers.iter().zip(values(&text, "topic: ")) {
+            let rest = group.strip_prefix(&topic);
+            assert!(rest.is_some_and(|rest| rest.is_empty() || rest == ".car-worker"), "{group} of {topic}");
+        }
+    }
+}
+
 /// The steps of the image are those that run without an engine.
 #[test]
 fn the_dockerfile_and_the_script_build_the_same() {
