@@ -2,6 +2,7 @@
 //!
 //! [`main`](crate::main) is all that a binary needs; [`App`] adds commands of its own.
 
+mod advice;
 mod audit;
 mod dead;
 mod doctor;

@@ -11,7 +11,7 @@ use crate::{
         wire::{self, WireError},
     },
     route,
-    store::{DeadLetter, Destination, OutboxRow, Purpose},
+    store::{DeadFilter, DeadLetter, Destination, LetterHead, LetterKey, OutboxRow, Purpose, Store, StoreResult},
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -37,6 +37,19 @@ pub(crate) enum RerunError {
     NoDestination(String),
 }
 
+/// The letter of this key, with its payload; `None`: it is gone.
+pub(crate) async fn find(store: &dyn Store, key: &LetterKey) -> StoreResult<Option<DeadLetter>> {
+    let filter = DeadFilter { id: Some(key.id.clone()), consumer: Some(key.consumer.clone()), ..DeadFilter::default() };
+    let letters = store.dead_letters(&filter, usize::MAX).await?;
+    Ok(letters.into_iter().find(|letter| letter.key == *key))
+}
+
+/// Whether it can run again, as far as that shows without its payload.
+pub(crate) fn may_rerun(letter: &LetterHead) -> Result<(), RerunError> {
+    wire::from_attributes_json(&letter.attributes, Bytes::new())?;
+    destination(&letter.subscription).map(drop)
+}
+
 /// The outbox row that runs a letter again: the same id and time, the next attempt.
 pub(crate) fn rerun(letter: &DeadLetter, how: Rerun) -> Result<OutboxRow, RerunError> {
     let mut envelope = wire::from_attributes_json(&letter.attributes, letter.payload.clone().into())?;
@@ -50,7 +63,7 @@ pub(crate) fn rerun(letter: &DeadLetter, how: Rerun) -> Result<OutboxRow, RerunE
         }
         Rerun::Redrive => "redrive".into(),
     });
-    Ok(route::row(destination(letter)?, None, Purpose::Replay, Arc::new(envelope)))
+    Ok(route::row(destination(&letter.subscription)?, None, Purpose::Replay, Arc::new(envelope)))
 }
 
 /// The envelope of a message in place of one that died: an ID of its own, and everything that the old one was sent with. A deadline
@@ -74,13 +87,13 @@ pub(crate) fn successor(letter: &DeadLetter, version: u32, data: Bytes) -> Resul
 
 /// The outbox row of such a message: to where the old one died, and to nobody else who hears its channel.
 pub(crate) fn replace(letter: &DeadLetter, envelope: Envelope) -> Result<OutboxRow, RerunError> {
-    Ok(route::row(destination(letter)?, None, Purpose::Message, Arc::new(envelope)))
+    Ok(route::row(destination(&letter.subscription)?, None, Purpose::Message, Arc::new(envelope)))
 }
 
 /// An unpublishable message goes where it could not go, any other to the subscription that buried it.
-fn destination(letter: &DeadLetter) -> Result<Destination, RerunError> {
-    match letter.subscription.split_once(':') {
-        Some(_) => letter.subscription.parse().map_err(|_| RerunError::NoDestination(letter.subscription.clone())),
-        None => Ok(Destination::Subscription(letter.subscription.as_str().into())),
+fn destination(subscription: &str) -> Result<Destination, RerunError> {
+    match subscription.split_once(':') {
+        Some(_) => subscription.parse().map_err(|_| RerunError::NoDestination(subscription.to_owned())),
+        None => Ok(Destination::Subscription(subscription.into())),
     }
 }

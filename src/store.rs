@@ -188,6 +188,9 @@ pub trait Store: Replays + Send + Sync + 'static {
     /// Dead letters and quarantined messages, newest first.
     async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>>;
 
+    /// The same letters without their payloads, which are not even read.
+    async fn letter_heads(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<LetterHead>>;
+
     /// Moves a letter from state `dead` or `quarantined` to `state`, writes `rows` to the outbox and records who did it and why.
     /// `false`: it is in another state already (or gone) and nothing was done.
     async fn resolve_letter(

@@ -106,6 +106,10 @@ fn wrong_usage_ends_with_2_and_the_nearest_name() {
         &["dead", "replay", "some-id", "--reason", "exhausted"],
         &["dead", "replay", "some-id", "--canary", "1"],
         &["dead", "replay", "some-id", "--resume", "another"],
+        &["dead", "replay", "--resume", "another", "--yes"],
+        &["dead", "replay", "--resume", "another", "--note", "it was said before"],
+        &["dead", "replay", "--resume", "another", "--repeat-external"],
+        &["audit", "export", "--since", "1h", "--until", "2h"],
         &["dead", "replay", "--all", "--rate", "fast"],
         &["dead", "replay", "--all", "--stop-at", "2"],
         &["dead", "discard", "some-id"],
@@ -121,6 +125,30 @@ fn wrong_usage_ends_with_2_and_the_nearest_name() {
     // Right in itself, and not here.
     assert_eq!(session.run(&["replay", "--channel", "car.commands", "--from", "1h"]).code, 1);
     session.is("wrong_usage");
+}
+
+/// Half a list that counts as a whole one is worse than none.
+#[test]
+fn a_full_disk_under_the_output_is_a_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let run = |arguments: &[&str], to: std::process::Stdio| {
+        let mut worker = std::process::Command::new(env!("CARGO_BIN_EXE_car-worker"));
+        worker
+            .args(arguments)
+            .args(["--store", "sqlite:a.db"])
+            .current_dir(directory.path())
+            .stdout(to)
+            .output()
+            .unwrap()
+    };
+    assert!(run(&["migrate"], std::process::Stdio::null()).status.success());
+    for arguments in [&["doctor"][..], &["dead", "list"], &["schema", "export"], &["config", "show"]] {
+        let ran = run(arguments, full().into());
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("error: writing to standard output") && said.contains("No space left"), "{said}");
+    }
 }
 
 #[test]

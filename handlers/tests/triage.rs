@@ -4,7 +4,7 @@
 mod house;
 
 use house::{House, Ran};
-use pitcrew::store::{LetterState, ReplayOutcome, ReplayState};
+use pitcrew::store::{LetterState, ReplayOutcome, ReplayState, WorkerRecord};
 use serde_json::Value;
 
 /// A case on each store.
@@ -34,6 +34,7 @@ on_both! {
     a_canary_that_dies_stops_the_job_and_whoever_resumes_it_knows
     a_job_killed_in_the_middle_and_resumed_sends_each_letter_once
     an_interrupted_job_pauses_and_goes_on
+    a_job_that_has_sent_everything_has_ended_whoever_waits_for_it
     a_job_without_a_worker_says_so_and_does_not_wait_for_ever
     what_dies_again_carries_the_replay_and_a_later_one_takes_its_place
     what_was_edited_is_sent_in_place_of_the_letter
@@ -137,7 +138,7 @@ async fn a_job_killed_in_the_middle_and_resumed_sends_each_letter_once(house: &H
 async fn an_interrupted_job_pauses_and_goes_on(house: &House) {
     house.die(20, true).await;
     let worker = house.worker().await;
-    let mut job = house.start(&[&ALL[..], &["--rate", "2/s"]].concat());
+    let mut job = house.start(&[&ALL[..], &["--rate", "2/s", "--config", "pitcrew.toml"]].concat());
     let replay = house
         .until("some were sent", async || {
             let replay = house.replay().await?;
@@ -150,12 +151,38 @@ async fn an_interrupted_job_pauses_and_goes_on(house: &House) {
     job.signal("INT");
     let ended = job.ends().await;
     assert_eq!(ended.code, 1, "{ended:?}");
-    let again = format!("go on with: car-worker dead replay --resume {}", replay.id);
+    // With what was typed here: another configuration has another database.
+    let again = format!("go on with: car-worker dead replay --resume {} --config pitcrew.toml\n", replay.id);
     assert!(ended.out.contains("  paused: interrupted\n") && ended.out.contains(&again), "{ended:?}");
     assert!(ended.err.contains(" of 20 sent: "), "progress is told: {ended:?}");
-    let ran = house.run(&["dead", "replay", "--resume", &replay.id.to_string()]).await;
+    let words: Vec<&str> = again.trim().split(' ').skip(4).collect();
+    let ran = house.run(&words).await;
     assert!(ran.code == 0 && ran.out.contains("20 of 20 sent: 20 done\n"), "{ran:?}");
     worker.terminate().await;
+}
+
+async fn a_job_that_has_sent_everything_has_ended_whoever_waits_for_it(house: &House) {
+    house.die(3, true).await;
+    // Alive, as far as anybody knows, and it takes nothing.
+    let worker = WorkerRecord {
+        id: pitcrew::clock::uuid_v7(),
+        service: "car-worker".into(),
+        place: "nowhere".into(),
+        build: "0".into(),
+    };
+    house.store.start_worker(&worker, pitcrew::clock::now()).await.unwrap();
+    let mut job = house.start(&ALL);
+    let replay = house
+        .until("all were sent", async || {
+            let replay = house.replay().await?;
+            (house.tally(&replay).await.sent() == 3).then_some(replay)
+        })
+        .await;
+    job.signal("INT");
+    let ended = job.ends().await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.starts_with(&format!("replay {}  ended\n3 of 3 sent: 3 waiting\n", replay.id)), "{ended:?}");
+    assert!(!ended.out.contains("--resume"), "there is nothing to go on with: {ended:?}");
 }
 
 async fn a_job_without_a_worker_says_so_and_does_not_wait_for_ever(house: &House) {

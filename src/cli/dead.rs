@@ -12,7 +12,7 @@ use crate::{
     Handlers, clock,
     config::{format_duration, parse_duration},
     dead_letter,
-    store::{DeadFilter, DeadLetter, LetterState, Reason, Store},
+    store::{DeadFilter, DeadLetter, LetterHead, LetterState, Reason, Store},
 };
 use clap::builder::PossibleValuesParser;
 use edit::Edit;
@@ -131,12 +131,12 @@ impl Filter {
         reason: Option<&str>,
         states: &[LetterState],
         limit: usize,
-    ) -> anyhow::Result<Vec<DeadLetter>> {
+    ) -> anyhow::Result<Vec<LetterHead>> {
         let filter = self.of(reason, states);
-        let Some(id) = &self.like else { return Ok(store.dead_letters(&filter, limit).await?) };
-        let models = letters_of(store, id).await?;
+        let Some(id) = &self.like else { return Ok(store.letter_heads(&filter, limit).await?) };
+        let models = heads_of(store, id).await?;
         let Some(model) = models.first() else { anyhow::bail!("{}", no_letter(store, id).await?) };
-        let mut letters = store.dead_letters(&filter, MANY).await?;
+        let mut letters = store.letter_heads(&filter, MANY).await?;
         letters.retain(|letter| dead_letter::alike(letter, model));
         letters.truncate(limit);
         Ok(letters)
@@ -186,7 +186,7 @@ impl Dead {
             Self::List(list) => list.run(store, globals.json).await,
             Self::Show(show) => show.run(store, globals.json).await,
             Self::Replay(replay) => replay.run(store, handlers, globals).await,
-            Self::Replays(replays) => replays.run(store, globals.json).await,
+            Self::Replays(replays) => replays.run(store, globals).await,
             Self::Edit(edit) => edit.run(store, handlers, globals).await,
             Self::Discard(discard) => discard.run(store, globals).await,
         };
@@ -240,11 +240,11 @@ impl List {
         let states = self.state.as_deref().and_then(LetterState::of_word).map_or(OPEN.to_vec(), |state| vec![state]);
         let letters = self.filter.letters(store, self.reason.as_deref(), &states, self.limit).await?;
         if as_json {
-            letters.iter().for_each(|letter| output::line(show::as_value(letter, false).to_string()));
+            letters.iter().for_each(|letter| output::line(show::as_value(letter).to_string()));
             return Ok(true);
         }
         if letters.is_empty() {
-            let all = store.dead_letters(&Filter::default().of(None, &states), MANY).await?;
+            let all = store.letter_heads(&Filter::default().of(None, &states), MANY).await?;
             output::line(self.nothing(&all));
             return Ok(true);
         }
@@ -256,11 +256,11 @@ impl List {
     }
 
     /// What is said when nothing is found: whether there is nothing, or the filter was narrow.
-    fn nothing(&self, all: &[DeadLetter]) -> String {
+    fn nothing(&self, all: &[LetterHead]) -> String {
         if all.is_empty() {
             return format!("no {} letters", self.state.as_deref().unwrap_or("dead"));
         }
-        let hint = |asked: &Option<String>, of: fn(&DeadLetter) -> &str| match asked {
+        let hint = |asked: &Option<String>, of: fn(&LetterHead) -> &str| match asked {
             Some(word) if all.iter().all(|letter| of(letter) != word) => {
                 super::did_you_mean(word, all.iter().map(of).filter(|known| !known.is_empty()))
             }
@@ -271,10 +271,10 @@ impl List {
     }
 }
 
-fn rows(letters: &[DeadLetter]) -> Vec<String> {
+fn rows(letters: &[LetterHead]) -> Vec<String> {
     let now = clock::now();
     let all_dead = letters.iter().all(|letter| letter.state == LetterState::Dead);
-    let row = |l: &DeadLetter| {
+    let row = |l: &LetterHead| {
         let id = if l.key.id.starts_with("sha256:") { l.key.id.chars().take(36).collect() } else { l.key.id.clone() };
         let mut row = vec![id, output::age(l.last_at, now)];
         if !all_dead {
@@ -291,13 +291,13 @@ fn rows(letters: &[DeadLetter]) -> Vec<String> {
 }
 
 /// The letters of an ID, which may be cut short where it is unmistakable: `dead list` cuts `sha256:…`.
-pub(super) async fn letters_of(store: &dyn Store, id: &str) -> anyhow::Result<Vec<DeadLetter>> {
+pub(super) async fn heads_of(store: &dyn Store, id: &str) -> anyhow::Result<Vec<LetterHead>> {
     let exact = DeadFilter { id: Some(id.to_owned()), ..DeadFilter::default() };
-    let letters = store.dead_letters(&exact, MANY).await?;
+    let letters = store.letter_heads(&exact, MANY).await?;
     if !letters.is_empty() || id.len() < 8 {
         return Ok(letters);
     }
-    let mut like = store.dead_letters(&DeadFilter::default(), MANY).await?;
+    let mut like = store.letter_heads(&DeadFilter::default(), MANY).await?;
     like.retain(|letter| letter.key.id.starts_with(id));
     if like.iter().any(|letter| letter.key.id != like[0].key.id) {
         like.clear();
@@ -305,9 +305,17 @@ pub(super) async fn letters_of(store: &dyn Store, id: &str) -> anyhow::Result<Ve
     Ok(like)
 }
 
+/// The same with their payloads.
+async fn letters_of(store: &dyn Store, id: &str) -> anyhow::Result<Vec<DeadLetter>> {
+    let heads = heads_of(store, id).await?;
+    let Some(first) = heads.first() else { return Ok(Vec::new()) };
+    let exact = DeadFilter { id: Some(first.key.id.clone()), ..DeadFilter::default() };
+    Ok(store.dead_letters(&exact, MANY).await?)
+}
+
 /// Why there is no such letter.
 async fn no_letter(store: &dyn Store, id: &str) -> anyhow::Result<String> {
-    let all = store.dead_letters(&DeadFilter::default(), MANY).await?;
+    let all = store.letter_heads(&DeadFilter::default(), MANY).await?;
     let hint = super::did_you_mean_id(id, all.iter().map(|letter| letter.key.id.as_str()));
     Ok(format!("no letter has the ID `{id}`{hint}"))
 }

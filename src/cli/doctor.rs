@@ -1,12 +1,10 @@
 //! `doctor`: one screen that says how all of it stands, and what to type where something is to be done.
 
-mod advice;
 mod judge;
 mod look;
 
-use super::{Globals, output};
+use super::{Globals, advice::Advice, output};
 use crate::{Handlers, clock};
-use advice::Advice;
 use anyhow::Context as _;
 use judge::{Line, Standing};
 use look::Facts;

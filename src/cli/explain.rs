@@ -74,7 +74,7 @@ fn among(lost: &[Audit]) -> Vec<String> {
 async fn find(store: &dyn Store, id: String) -> anyhow::Result<(String, History)> {
     let history = store.history(&id).await?;
     if history.is_empty()
-        && let Some(letter) = dead::letters_of(store, &id).await?.into_iter().next()
+        && let Some(letter) = dead::heads_of(store, &id).await?.into_iter().next()
     {
         let history = store.history(&letter.key.id).await?;
         return Ok((letter.key.id, history));
@@ -83,7 +83,7 @@ async fn find(store: &dyn Store, id: String) -> anyhow::Result<(String, History)
 }
 
 async fn nearest(store: &dyn Store, id: &str) -> anyhow::Result<String> {
-    let letters = store.dead_letters(&DeadFilter::default(), dead::MANY).await?;
+    let letters = store.letter_heads(&DeadFilter::default(), dead::MANY).await?;
     Ok(super::did_you_mean_id(id, letters.iter().map(|letter| letter.key.id.as_str())))
 }
 

@@ -18,13 +18,17 @@ pub(super) fn error(error: &anyhow::Error) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints a line; a reader that has gone (`| head`) ends the process quietly.
+/// Prints a line; a reader that has gone (`| head`) ends the process quietly, a full disk as a failure: half a list that counts as a
+/// whole one is worse than none.
 pub(super) fn line(text: impl AsRef<str>) {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = writeln!(out, "{}", text.as_ref())
-        && error.kind() == ErrorKind::BrokenPipe
-    {
-        std::process::exit(0);
+    match writeln!(out, "{}", text.as_ref()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            self::error(&anyhow::Error::new(error).context("writing to standard output"));
+            std::process::exit(1);
+        }
     }
 }
 

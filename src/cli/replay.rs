@@ -4,7 +4,9 @@ mod account;
 mod look;
 
 use super::{
-    Globals, did_you_mean, output,
+    Globals,
+    advice::Advice,
+    did_you_mean, output,
     progress::{Signals, Told},
 };
 use crate::{
@@ -162,9 +164,9 @@ impl Replay {
         }
         let account = account();
         if globals.json {
-            output::line(account.json(&self.again(&account)).to_string());
+            output::line(account.json(&self.again(globals, &account)).to_string());
         } else {
-            account.lines(&self.again(&account)).into_iter().for_each(output::line);
+            account.lines(&self.again(globals, &account)).into_iter().for_each(output::line);
         }
         Ok(account.is_whole())
     }
@@ -192,10 +194,11 @@ impl Replay {
     }
 
     /// How to go on where this one ended.
-    fn again(&self, account: &Account) -> String {
+    fn again(&self, globals: &Globals, account: &Account) -> String {
         let resume: Vec<String> =
             account.resume.iter().map(|(partition, offset)| format!("{partition}:{offset}")).collect();
-        format!("{} replay {} --resume {}", super::binary_name(), self.arguments().join(" "), resume.join(","))
+        let words = format!("replay {} --resume {}", self.arguments().join(" "), resume.join(","));
+        Advice::of(globals).run(&words)
     }
 }
 

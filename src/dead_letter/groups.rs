@@ -1,6 +1,6 @@
 //! Letters that died alike stand together: a person decides once for all of them.
 
-use crate::store::{DeadLetter, LetterState};
+use crate::store::{LetterHead, LetterState};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ pub(crate) struct Group<'a> {
 }
 
 /// The largest group first. `letters` come newest first.
-pub(crate) fn groups(letters: &[DeadLetter]) -> Vec<Group<'_>> {
+pub(crate) fn groups(letters: &[LetterHead]) -> Vec<Group<'_>> {
     let mut groups: BTreeMap<_, Group<'_>> = BTreeMap::new();
     for letter in letters {
         let group = groups.entry(kind(letter)).or_insert_with(|| Group {
@@ -52,11 +52,11 @@ pub(crate) fn groups(letters: &[DeadLetter]) -> Vec<Group<'_>> {
 }
 
 /// Whether two letters belong to one group.
-pub(crate) fn alike(one: &DeadLetter, other: &DeadLetter) -> bool {
+pub(crate) fn alike(one: &LetterHead, other: &LetterHead) -> bool {
     kind(one) == kind(other)
 }
 
-fn kind(letter: &DeadLetter) -> (&str, &str, &str, String) {
+fn kind(letter: &LetterHead) -> (&str, &str, &str, String) {
     (&letter.channel, &letter.ty, &letter.reason, fingerprint(&letter.error))
 }
 

@@ -24,7 +24,7 @@ pub(super) async fn overview(State(house): State<Arc<House>>, headers: HeaderMap
     let away = |error| Problem::store_is_away(&error);
     let retries = view.store.retries(now, RETRIES).await.map_err(away)?;
     let filter = DeadFilter { states: vec![LetterState::Dead, LetterState::Quarantined], ..DeadFilter::default() };
-    let letters = view.store.dead_letters(&filter, LETTERS).await.map_err(away)?;
+    let letters = view.store.letter_heads(&filter, LETTERS).await.map_err(away)?;
     Ok(Json(json!({
         "service": house.types.service,
         "version": BUILD,

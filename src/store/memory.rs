@@ -14,10 +14,7 @@ use super::*;
 use crate::fault;
 use serde_json::Value;
 use state::{Seat, State};
-use std::{
-    collections::VecDeque,
-    sync::{Mutex, PoisonError},
-};
+use std::sync::{Mutex, PoisonError};
 
 /// Its schema has one version: there is nothing to migrate from.
 const SCHEMA: u32 = 1;
@@ -46,7 +43,7 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Script {
     away: bool,
-    failures: VecDeque<Failure>,
+    failures: std::collections::VecDeque<Failure>,
     /// Every committed message with what was said of it, if somebody reads it.
     log: Option<Vec<(Finished, Verdict)>>,
 }
@@ -315,7 +312,11 @@ impl Store for MemoryStore {
     }
 
     async fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<DeadLetter>> {
-        self.run(|state| Ok(state.dead_letters(filter, limit)))
+        self.run(|state| Ok(state.letters(filter, limit).into_iter().cloned().collect()))
+    }
+
+    async fn letter_heads(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<LetterHead>> {
+        self.run(|state| Ok(state.letters(filter, limit).into_iter().map(DeadLetter::head).collect()))
     }
 
     async fn resolve_letter(

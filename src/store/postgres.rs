@@ -318,6 +318,10 @@ impl Store for PostgresStore {
         Ok(self.list_letters(filter, limit).await?)
     }
 
+    async fn letter_heads(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<LetterHead>> {
+        Ok(self.list_heads(filter, limit).await?)
+    }
+
     async fn resolve_letter(
         &self,
         key: &LetterKey,

@@ -23,15 +23,17 @@ pub trait Replays: Send + Sync {
         lost_before: DateTime<Utc>,
     ) -> StoreResult<bool>;
 
-    /// Where a job stands now; one that does not run has no runner.
+    /// Where a job stands now, as `runner` says who has it; one that does not run has no runner. `false`: another has taken it meanwhile,
+    /// and nothing was written.
     async fn set_replay(
         &self,
         replay: Uuid,
+        runner: Uuid,
         state: ReplayState,
         why: &str,
         judged: u32,
         now: DateTime<Utc>,
-    ) -> StoreResult<()>;
+    ) -> StoreResult<bool>;
 
     /// As [`resolve_letter`](super::Store::resolve_letter) to `replayed`, and the letter at `place` is noted as sent with it. `false`: it is
     /// not planned any more, or somebody has decided the letter otherwise, and nothing was done.

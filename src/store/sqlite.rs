@@ -246,6 +246,10 @@ impl Store for SqliteStore {
         self.answer(operators::dead_letters(self, filter, limit).await)
     }
 
+    async fn letter_heads(&self, filter: &DeadFilter, limit: usize) -> StoreResult<Vec<LetterHead>> {
+        self.answer(operators::letter_heads(self, filter, limit).await)
+    }
+
     async fn resolve_letter(
         &self,
         key: &LetterKey,

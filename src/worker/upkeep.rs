@@ -116,10 +116,11 @@ pub(super) async fn redrive(
             ..DeadFilter::default()
         };
         // Newest first is for people; here the oldest goes first, as it came.
-        for letter in store.dead_letters(&filter, 10_000).await?.into_iter().rev() {
+        for letter in store.letter_heads(&filter, 10_000).await?.into_iter().rev() {
             if letter.version > handler.version {
                 continue;
             }
+            let Some(letter) = dead_letter::find(store, &letter.key).await? else { continue };
             let audit = Audit {
                 actor: format!("worker {worker}"),
                 action: "redrive".into(),

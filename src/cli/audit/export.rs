@@ -66,6 +66,10 @@ impl Export {
             let text = "CSV goes to a file or a pipe: --out FILE".to_owned();
             return Err(output::Misuse(text).into());
         }
+        if self.until.is_some_and(|until| until <= self.since) {
+            let text = "--until is no later than --since, so nothing is in between (of two durations the longer one is earlier)";
+            return Err(output::Misuse(text.into()).into());
+        }
         let opened = globals.store().await?;
         let written = if to_stdout { self.to_stdout(&*opened.store).await } else { self.to_file(&*opened.store).await };
         opened.store.close().await;

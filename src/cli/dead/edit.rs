@@ -5,7 +5,12 @@ mod text;
 use super::{OPEN, letters_of, no_letter, resolve::would_repeat};
 use crate::{
     Envelope, Handlers,
-    cli::{Globals, binary_name, output, send::at_most},
+    cli::{
+        Globals,
+        advice::{Advice, quoted},
+        output,
+        send::at_most,
+    },
     context::holds_nul,
     dead_letter,
     message::wire,
@@ -63,7 +68,7 @@ impl Edit {
     pub(super) async fn run(self, store: &dyn Store, handlers: &Handlers, globals: &Globals) -> anyhow::Result<bool> {
         let letter = self.letter(store).await?;
         let editable = Editable::of(&letter, handlers)?;
-        if let Some(why) = would_repeat(&letter, &self.external(handlers)) {
+        if let Some(why) = would_repeat(&letter.head(), &self.external(handlers)) {
             bail!("{}: {why}: --repeat-external edits it all the same", letter.key.id);
         }
         let limit = globals.config()?.worker.payload_limit;
@@ -78,9 +83,25 @@ impl Edit {
         match &sent {
             Ok(true) => draft.forget(),
             // What somebody typed is not lost for a mistake in it.
-            _ => draft.tell_kept(&format!("{} dead edit {} --data", binary_name(), letter.key.id)),
+            _ => draft.tell_kept(|path| self.again(&letter.key.id, path, globals)),
         }
         sent
+    }
+
+    /// The same with what was typed.
+    fn again(&self, id: &str, path: &Path, globals: &Globals) -> String {
+        let mut words = String::new();
+        for (flag, value) in [("--data", path.to_str()), ("--consumer", self.consumer.as_deref())] {
+            words.extend(value.and_then(quoted).map(|value| format!(" {flag} {value}")));
+        }
+        if self.repeat_external {
+            words += " --repeat-external";
+        }
+        let advice = Advice::of(globals);
+        match quoted(id).filter(|id| !id.starts_with('-')) {
+            Some(id) => advice.run(&format!("dead edit {id}{words}")),
+            None => advice.about(&format!("dead edit{words}"), Some(id), "dead list"),
+        }
     }
 
     fn external(&self, handlers: &Handlers) -> BTreeMap<String, &'static str> {

@@ -2,19 +2,19 @@
 //! the store: a process that dies leaves a job that another one goes on with.
 
 use super::{
-    letters_of,
     replay::{percent, told_rate},
     replays::{self, Told as Shown},
     resolve::Chosen,
 };
 use crate::{
     cli::{
-        Globals, binary_name,
+        Globals,
+        advice::Advice,
         progress::{Signals, Told},
     },
     clock::{self, Instant},
     dead_letter::{self, Rerun},
-    store::{LetterState, Replay, ReplayLetter, ReplayState, ReplayTally, Store},
+    store::{DeadFilter, LetterKey, Replay, ReplayLetter, ReplayState, ReplayTally, Store},
     worker::BEAT,
 };
 use anyhow::{Context as _, bail};
@@ -31,6 +31,7 @@ const LOST: Duration = Duration::from_secs(5);
 const ALONE: Duration = Duration::from_secs(5);
 /// Of fewer outcomes no share is taken.
 const ENOUGH: u32 = 10;
+const TAKEN: &str = "another process runs this replay now";
 /// So many letters are sent before anything is known of them, at first and at most.
 const AHEAD: (u32, u32) = (10, 100);
 
@@ -68,17 +69,19 @@ impl<'a> Job<'a> {
         let until = clock::instant() + LOST + HEARD;
         while !job.hold().await? {
             if clock::instant() > until {
-                bail!("another process runs this replay; `{} dead replays {id}` tells how it goes", binary_name());
+                let look = Advice::of(globals).run(&format!("dead replays {id}"));
+                bail!("another process runs this replay; `{look}` tells how it goes");
             }
             tokio::time::sleep(PAUSE).await;
         }
-        store.set_replay(id, ReplayState::Running, "", job.replay.judged, clock::now()).await?;
+        job.set(ReplayState::Running, "").await?;
         Ok(job)
     }
 
     /// Until everything was sent and `wait` is over, or it cannot go on. Then the account.
     pub(super) async fn run(mut self, wait: Duration, chosen: &Chosen) -> anyhow::Result<bool> {
-        let again = format!("go on with: {} dead replay --resume {}", binary_name(), self.replay.id);
+        let advice = Advice::of(self.globals);
+        let again = format!("go on with: {}", advice.run(&format!("dead replay --resume {}", self.replay.id)));
         let mut told = Told::default();
         let ran = match self.replay.state {
             ReplayState::Ended => Ok((ReplayState::Ended, String::new())),
@@ -86,9 +89,11 @@ impl<'a> Job<'a> {
         };
         told.end();
         let (state, why) = ran.with_context(|| again.clone())?;
-        self.store.set_replay(self.replay.id, state, &why, self.replay.judged, clock::now()).await.context(again)?;
+        if self.replay.state != ReplayState::Ended {
+            self.set(state, &why).await.context(again)?;
+        }
         let shown = Shown::of(self.store, &self.replay.id.to_string()).await?;
-        shown.tell_end(chosen, self.globals.json, self.is_worked().await?);
+        shown.tell_end(chosen, self.globals.json, self.is_worked().await?, &advice);
         Ok(state == ReplayState::Ended && shown.tally.dead == 0 && chosen.refused.is_empty())
     }
 
@@ -103,9 +108,17 @@ impl<'a> Job<'a> {
         Ok(self.store.hold_replay(self.replay.id, self.runner, now, now - LOST).await?)
     }
 
+    async fn set(&self, state: ReplayState, why: &str) -> anyhow::Result<()> {
+        let Replay { id, judged, .. } = self.replay;
+        match self.store.set_replay(id, self.runner, state, why, judged, clock::now()).await? {
+            true => Ok(()),
+            false => bail!(TAKEN),
+        }
+    }
+
     async fn keep(&self) -> anyhow::Result<()> {
         if !self.hold().await? {
-            bail!("another process runs this replay now");
+            bail!(TAKEN);
         }
         Ok(())
     }
@@ -134,7 +147,12 @@ impl<'a> Job<'a> {
                 }
             }
             if tokio::time::timeout(pause, signals.next()).await.is_ok() {
-                return Ok((ReplayState::Paused, "interrupted".into()));
+                let all = self.store.tally_replay(self.replay.id, 0, u32::MAX).await?;
+                return Ok(match all.planned {
+                    // Nothing is left to go on with: what becomes of what was sent needs nobody who waits for it.
+                    0 => (ReplayState::Ended, String::new()),
+                    _ => (ReplayState::Paused, "interrupted".into()),
+                });
             }
         }
     }
@@ -173,22 +191,32 @@ impl<'a> Job<'a> {
 
     async fn send_one(&self, planned: &ReplayLetter) -> anyhow::Result<()> {
         let (id, place, key) = (self.replay.id, planned.place, &planned.key);
-        let letters = letters_of(self.store, &key.id).await?;
-        let why = match letters.iter().find(|letter| letter.key == *key) {
-            None => "it is gone".into(),
-            Some(letter) if !super::OPEN.contains(&letter.state) => format!("it is {} already", letter.state.word()),
-            Some(letter) => match dead_letter::rerun(letter, Rerun::Replay(Some(id))) {
-                Err(error) => format!("cannot {error}"),
+        // Twice: between a look and the sending somebody else may decide it.
+        for _ in 0..2 {
+            let letter = dead_letter::find(self.store, key).await?;
+            let row = match letter.filter(|letter| super::OPEN.contains(&letter.state)) {
+                None => break,
+                Some(letter) => dead_letter::rerun(&letter, Rerun::Replay(Some(id))),
+            };
+            match row {
+                Err(error) => return Ok(self.store.pass_letter(id, place, &format!("cannot {error}")).await?),
                 Ok(row) => {
                     let audit = self.globals.audit("replay", &key.id, &self.replay.note);
                     if self.store.send_letter(id, place, key, &row, &audit).await? {
                         return Ok(());
                     }
-                    format!("it is {} already", LetterState::Replayed.word())
                 }
-            },
-        };
-        Ok(self.store.pass_letter(id, place, &why).await?)
+            }
+        }
+        Ok(self.store.pass_letter(id, place, &self.why_closed(key).await?).await?)
+    }
+
+    /// Why a letter is not open, in the words of its state.
+    async fn why_closed(&self, key: &LetterKey) -> anyhow::Result<String> {
+        let filter = DeadFilter { id: Some(key.id.clone()), ..DeadFilter::default() };
+        let letters = self.store.letter_heads(&filter, usize::MAX).await?;
+        let letter = letters.into_iter().find(|letter| letter.key == *key);
+        Ok(letter.map_or_else(|| "it is gone".into(), |letter| format!("it is {} already", letter.state.word())))
     }
 }
 

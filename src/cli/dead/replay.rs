@@ -14,7 +14,7 @@ use crate::{
     },
     clock,
     config::format_duration,
-    dead_letter::{self, Rerun},
+    dead_letter,
     store::{self, LetterState, ReplayState, Store},
 };
 use serde_json::json;
@@ -50,7 +50,7 @@ pub(in crate::cli) struct Replay {
     #[arg(long, conflicts_with = "resume")]
     all: bool,
     /// Go on with a job that was killed, paused or stopped
-    #[arg(long, value_name = "REPLAY_ID", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "REPLAY_ID", conflicts_with_all = ["dry_run", "yes", "note", "repeat_external"])]
     resume: Option<String>,
     /// With --all: so many go first; the others follow if these do not die again
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -178,8 +178,8 @@ impl Replay {
 /// There is nothing to hand to a handler, whatever one does: said before anything is sent.
 fn refuse_what_is_no_message(chosen: &mut Chosen) {
     for letter in std::mem::take(&mut chosen.open) {
-        match dead_letter::rerun(&letter, Rerun::Replay(None)) {
-            Ok(_) => chosen.open.push(letter),
+        match dead_letter::may_rerun(&letter) {
+            Ok(()) => chosen.open.push(letter),
             Err(error) => chosen.refused.push((letter.key.id, format!("cannot {error}"))),
         }
     }

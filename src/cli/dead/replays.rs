@@ -2,7 +2,7 @@
 
 use super::resolve::Chosen;
 use crate::{
-    cli::{binary_name, output},
+    cli::{Globals, advice::Advice, output},
     clock,
     store::{Replay, ReplayLetter, ReplayOutcome, ReplayState, ReplayTally, Store},
 };
@@ -36,14 +36,15 @@ pub(in crate::cli) struct Replays {
 }
 
 impl Replays {
-    pub(super) async fn run(self, store: &dyn Store, as_json: bool) -> anyhow::Result<bool> {
+    pub(super) async fn run(self, store: &dyn Store, globals: &Globals) -> anyhow::Result<bool> {
+        let as_json = globals.json;
         if let Some(id) = &self.id {
             let told = Told::of(store, id).await?;
             if as_json {
                 output::line(told.json().to_string());
             } else {
                 told.head().into_iter().chain(told.table(|_| true, usize::MAX)).for_each(output::line);
-                told.hints().into_iter().for_each(output::line);
+                told.hints(&Advice::of(globals)).into_iter().for_each(output::line);
             }
             return Ok(true);
         }
@@ -94,7 +95,7 @@ impl Told {
     }
 
     /// What is said when a process has ended its part of the job.
-    pub(super) fn tell_end(&self, chosen: &Chosen, as_json: bool, is_worked: bool) {
+    pub(super) fn tell_end(&self, chosen: &Chosen, as_json: bool, is_worked: bool, advice: &Advice) {
         chosen.tell_refused();
         if as_json {
             let mut told = self.json();
@@ -105,7 +106,7 @@ impl Told {
         self.head().into_iter().for_each(output::line);
         let is_named = |outcome| !matches!(outcome, ReplayOutcome::Done | ReplayOutcome::Planned);
         self.table(is_named, NAMED).into_iter().for_each(output::line);
-        self.hints().into_iter().for_each(output::line);
+        self.hints(advice).into_iter().for_each(output::line);
         if self.tally.waiting > 0 && !is_worked {
             output::line("no worker is running: what was sent waits for one");
         }
@@ -144,14 +145,15 @@ impl Told {
     }
 
     /// What a person may want to type next.
-    fn hints(&self) -> Vec<String> {
-        let (bin, id) = (binary_name(), self.replay.id);
+    fn hints(&self, advice: &Advice) -> Vec<String> {
+        let id = self.replay.id;
         let mut hints = Vec::new();
         if self.replay.state != ReplayState::Ended {
-            hints.push(format!("go on with: {bin} dead replay --resume {id}"));
+            hints.push(format!("go on with: {}", advice.run(&format!("dead replay --resume {id}"))));
         }
         if self.tally.waiting + self.tally.retrying > 0 {
-            hints.push(format!("what becomes of those still going: {bin} dead replays {id}"));
+            let look = advice.run(&format!("dead replays {id}"));
+            hints.push(format!("what becomes of those still going: {look}"));
         }
         hints
     }

@@ -1,13 +1,13 @@
 //! `dead discard`, and what all that an operator decides has in common: each letter once and in the audit.
 
-use super::{Filter, MANY, OPEN, counted, letters_of, no_letter, reasons, rows};
+use super::{Filter, MANY, OPEN, counted, heads_of, no_letter, reasons, rows};
 use crate::{
     cli::{
         Globals,
         output::{self, Misuse},
     },
     dead_letter::{self, Rerun},
-    store::{DeadLetter, LetterState, Reason, Store},
+    store::{LetterHead, LetterState, OutboxRow, Reason, Store},
 };
 use serde_json::json;
 use std::{collections::BTreeMap, io::Write};
@@ -83,7 +83,7 @@ impl Discard {
 }
 
 /// Why it would ask an external system again what was asked once, if it would. `external`: what handlers call, by consumer.
-pub(super) fn would_repeat(letter: &DeadLetter, external: &BTreeMap<String, &'static str>) -> Option<String> {
+pub(super) fn would_repeat(letter: &LetterHead, external: &BTreeMap<String, &'static str>) -> Option<String> {
     let may_have_begun = Reason::ALL.iter().any(|r| r.word() == letter.reason && r.may_have_begun());
     let system = external.get(&letter.key.consumer).filter(|_| may_have_begun)?;
     let (reason, error) = (&letter.reason, output::short(&letter.error, 80));
@@ -101,7 +101,7 @@ pub(super) struct Decision<'a> {
 /// Letters that are open, and IDs whose letters are not.
 #[derive(Default)]
 pub(super) struct Chosen {
-    pub(super) open: Vec<DeadLetter>,
+    pub(super) open: Vec<LetterHead>,
     /// Decided in this way before: nothing to do.
     already: usize,
     /// Each with the reason why nothing can be done.
@@ -138,7 +138,7 @@ impl Decision<'_> {
         }
         let mut done = 0;
         for letter in std::mem::take(&mut chosen.open) {
-            match self.row(&letter) {
+            match self.rows(store, &letter).await? {
                 Ok(rows) => {
                     let audit = globals.audit(self.verb(), &letter.key.id, self.note);
                     match store.resolve_letter(&letter.key, self.to, &rows, &audit).await? {
@@ -165,7 +165,7 @@ impl Decision<'_> {
             chosen.open.reverse(); // newest first is for reading; what runs again goes in the order in which it died
         }
         for id in asked.ids {
-            let letters = letters_of(store, id).await?;
+            let letters = heads_of(store, id).await?;
             let states: Vec<LetterState> = letters.iter().map(|letter| letter.state).collect();
             if states.iter().any(|state| OPEN.contains(state)) {
                 chosen.open.extend(letters.into_iter().filter(|letter| OPEN.contains(&letter.state)));
@@ -196,11 +196,19 @@ impl Decision<'_> {
     }
 
     /// What runs it again; nothing does if it is given up.
-    fn row(&self, letter: &DeadLetter) -> Result<Vec<crate::store::OutboxRow>, dead_letter::RerunError> {
-        match self.to {
-            LetterState::Replayed => Ok(vec![dead_letter::rerun(letter, Rerun::Replay(None))?]),
-            _ => Ok(Vec::new()),
+    async fn rows(
+        &self,
+        store: &dyn Store,
+        letter: &LetterHead,
+    ) -> anyhow::Result<Result<Vec<OutboxRow>, dead_letter::RerunError>> {
+        if self.to != LetterState::Replayed {
+            return Ok(Ok(Vec::new()));
         }
+        // One payload at a time.
+        Ok(match dead_letter::find(store, &letter.key).await? {
+            Some(letter) => dead_letter::rerun(&letter, Rerun::Replay(None)).map(|row| vec![row]),
+            None => Ok(Vec::new()), // then it cannot be resolved either
+        })
     }
 
     /// What would be done.

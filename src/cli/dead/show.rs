@@ -3,7 +3,7 @@
 use super::{letters_of, no_letter};
 use crate::{
     cli::output,
-    store::{DeadLetter, Store},
+    store::{DeadLetter, LetterHead, Store},
 };
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ impl Show {
         }
         for (n, letter) in letters.iter().enumerate() {
             if as_json {
-                output::line(as_value(letter, true).to_string());
+                output::line(whole(letter).to_string());
             } else {
                 output::line(if n > 0 { "\n" } else { "" }.to_owned() + &text(letter));
             }
@@ -56,17 +56,19 @@ fn text(letter: &DeadLetter) -> String {
     }
 }
 
-pub(super) fn as_value(letter: &DeadLetter, whole: bool) -> Value {
-    let mut value = json!({
+pub(super) fn as_value(letter: &LetterHead) -> Value {
+    json!({
         "id": letter.key.id, "source": letter.key.source, "consumer": letter.key.consumer, "attempt": letter.key.attempt,
         "state": letter.state, "reason": letter.reason, "error": letter.error, "type": letter.ty, "version": letter.version,
         "channel": letter.channel, "subscription": letter.subscription, "count": letter.count,
         "first_at": letter.first_at, "last_at": letter.last_at, "worker": letter.worker, "build": letter.build,
-    });
-    if whole {
-        value["attributes"] = attributes(letter);
-        value["payload"] = payload(letter);
-    }
+    })
+}
+
+fn whole(letter: &DeadLetter) -> Value {
+    let mut value = as_value(&letter.head());
+    value["attributes"] = attributes(letter);
+    value["payload"] = payload(letter);
     value
 }
 

@@ -3,12 +3,12 @@
 mod queues;
 mod work;
 
-use super::{
-    advice::Advice,
-    look::{Answer, Broker, Facts, Tables},
-};
+use super::look::{Answer, Broker, Facts, Tables};
 use crate::{
-    cli::output::{Colour, short},
+    cli::{
+        advice::{Advice, quoted},
+        output::{Colour, short},
+    },
     config::StoreUrl,
     store::{About, Connections},
     transport::{Finding, Inspection, Standing as Stands},
@@ -193,7 +193,12 @@ fn named(found: &[&Finding]) -> String {
 }
 
 fn store(facts: &Facts, advice: &Advice) -> Vec<Line> {
-    let Tables { url, is_absent, about, check, .. } = &facts.store;
+    let Tables { url, is_absent, lacks, about, check, .. } = &facts.store;
+    if let Some(folder) = lacks {
+        let says = format!("a start is refused: there is no folder {} for the database {url}", folder.display());
+        let then = quoted(&folder.to_string_lossy()).map(|folder| format!("mkdir -p {folder}"));
+        return vec![Line::bad("store", says, then.unwrap_or_else(|| advice.run("config show")))];
+    }
     if *is_absent {
         let says = format!("there is no database {url} yet: `run`, `send` and `migrate` make one");
         return vec![Line::warn("store", says, advice.run("migrate"))];

@@ -6,14 +6,18 @@ use crate::{
     config::{Config, StoreUrl},
     handler::Contract,
     store::{
-        About, Alive, Audit, AuditFilter, Coming, DeadFilter, DeadLetter, Gauges, LetterState, OutboxEntry, Store, Told,
+        About, Alive, Audit, AuditFilter, Coming, DeadFilter, Gauges, LetterHead, LetterState, OutboxEntry, Store, Told,
     },
     transport::{Depth, Endpoints, Inspection, Promises},
     worker::{BEAT, Carrier, LOST, Plan, look_at_store, open_carriers},
 };
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 /// So long for a connection, and then so long again for all that is asked over it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,7 +26,7 @@ const TO_CLOSE: Duration = Duration::from_millis(500);
 
 /// Retries, the next ones.
 pub(super) const RETRIES: usize = 1_000;
-/// Letters, the newest: their payloads come with them.
+/// Letters, the newest.
 pub(super) const LETTERS: usize = 1_000;
 /// Rows that could leave: those with a problem, then the oldest.
 const WAITING: usize = 20;
@@ -66,6 +70,8 @@ pub(super) struct Tables {
     pub(super) url: String,
     /// There is nothing yet to connect to: an SQLite file that nobody made.
     pub(super) is_absent: bool,
+    /// Nor can a file be made: this folder is not there.
+    pub(super) lacks: Option<PathBuf>,
     pub(super) about: Answer<About>,
     /// Warnings of a start, or its refusal.
     pub(super) check: Answer<Vec<String>>,
@@ -78,7 +84,7 @@ pub(super) struct Rows {
     pub(super) gauges: Answer<Gauges>,
     pub(super) waiting: Answer<Vec<OutboxEntry>>,
     pub(super) retries: Answer<Vec<Coming>>,
-    pub(super) letters: Answer<Vec<DeadLetter>>,
+    pub(super) letters: Answer<Vec<LetterHead>>,
     pub(super) hindered: Answer<Vec<Told>>,
     pub(super) losses: Answer<Vec<Audit>>,
     pub(super) audit: Answer<Vec<Audit>>,
@@ -157,9 +163,12 @@ impl Tables {
     async fn look(config: &Config, contract: &Contract, now: DateTime<Utc>) -> Self {
         let unasked = "not asked".to_owned();
         let url = config.store.url.to_string();
-        let mut seen = Self { url, is_absent: false, about: Err(unasked.clone()), check: Err(unasked), rows: None };
+        let (about, check) = (Err(unasked.clone()), Err(unasked));
+        let mut seen = Self { url, is_absent: false, lacks: None, about, check, rows: None };
         if let StoreUrl::Sqlite(path) = &config.store.url {
             seen.is_absent = matches!(path.try_exists(), Ok(false));
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            seen.lacks = folder.filter(|folder| matches!(folder.try_exists(), Ok(false))).map(Path::to_owned);
             if seen.is_absent {
                 return seen;
             }
@@ -195,7 +204,7 @@ impl Rows {
             let gauges = within(until, store.gauges(now)).await;
             let waiting = within(until, store.waiting(now, WAITING)).await;
             let retries = within(until, store.retries(now, RETRIES)).await;
-            (gauges, waiting, retries, within(until, store.dead_letters(&open, LETTERS)).await)
+            (gauges, waiting, retries, within(until, store.letter_heads(&open, LETTERS)).await)
         };
         let ((workers, hindered, losses, audit), (gauges, waiting, retries, letters)) = tokio::join!(quick, slow);
         Self { workers, gauges, waiting, retries, letters, hindered, losses, audit }

@@ -5,8 +5,8 @@ use crate::{message::KeyTime, store::*};
 use chrono::TimeDelta;
 
 impl State {
-    pub(super) fn dead_letters(&self, filter: &DeadFilter, limit: usize) -> Vec<DeadLetter> {
-        let mut letters: Vec<_> = self.letters.values().filter(|letter| passes(filter, letter)).cloned().collect();
+    pub(super) fn letters(&self, filter: &DeadFilter, limit: usize) -> Vec<&DeadLetter> {
+        let mut letters: Vec<_> = self.letters.values().filter(|letter| passes(filter, letter)).collect();
         letters.sort_by(|a, b| b.last_at.cmp(&a.last_at).then_with(|| a.key.id.cmp(&b.key.id)));
         letters.truncate(limit);
         letters

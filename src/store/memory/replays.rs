@@ -54,18 +54,19 @@ impl Replays for MemoryStore {
     async fn set_replay(
         &self,
         replay: Uuid,
+        runner: Uuid,
         to: ReplayState,
         why: &str,
         judged: u32,
         now: DateTime<Utc>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<bool> {
         self.run(|state| {
-            if let Some(job) = state.replays.get_mut(&replay) {
-                (job.replay.state, job.replay.judged, job.replay.changed) = (to, judged, now);
-                why.clone_into(&mut job.replay.why);
-                job.runner = job.runner.filter(|_| to == ReplayState::Running);
-            }
-            Ok(())
+            let has_it = |job: &&mut Job| job.runner.is_some_and(|(holder, _)| holder == runner);
+            let Some(job) = state.replays.get_mut(&replay).filter(has_it) else { return Ok(false) };
+            (job.replay.state, job.replay.judged, job.replay.changed) = (to, judged, now);
+            why.clone_into(&mut job.replay.why);
+            job.runner = job.runner.filter(|_| to == ReplayState::Running);
+            Ok(true)
         })
     }
 

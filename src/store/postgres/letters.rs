@@ -3,7 +3,7 @@
 use super::{PostgresStore, errors::Sure, inbox::u32_of, outbox::clamp};
 use crate::{
     message::wire,
-    store::{Audit, DeadFilter, DeadLetter, LetterKey, LetterState, OutboxRow, StoreError},
+    store::{Audit, DeadFilter, DeadLetter, LetterHead, LetterKey, LetterState, OutboxRow, StoreError},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -21,13 +21,27 @@ const FILE: &str = "insert into {s}.dead_letter as l (id, consumer, source, atte
     subscription = excluded.subscription, reason = excluded.reason, error = excluded.error, attributes = excluded.attributes,
     count = l.count + excluded.count, last_at = excluded.last_at, worker = excluded.worker, build = excluded.build";
 
-const LIST: &str = "select id, consumer, source, attempt, payload_hash, state, channel, subscription, type, version, reason, error,
-    attributes, payload, count, first_at, last_at, worker, build
- from {s}.dead_letter
+macro_rules! list {
+    ($columns:literal) => {
+        concat!(
+            "select ",
+            $columns,
+            " from {s}.dead_letter
  where (cardinality($1::text[]) = 0 or state = any($1)) and ($2::text is null or channel = $2) and ($3::text is null or type = $3)
    and ($4::text is null or reason = $4) and ($5::text is null or id = $5) and ($6::text is null or consumer = $6)
    and ($7::timestamptz is null or last_at <= $7) and ($8::timestamptz is null or last_at >= $8)
- order by last_at desc, id limit $9";
+ order by last_at desc, id limit $9"
+        )
+    };
+}
+const HEADS: &str = list!(
+    "id, consumer, source, attempt, payload_hash, state, channel, subscription, type, version, reason, error,
+    attributes, count, first_at, last_at, worker, build"
+);
+const LIST: &str = list!(
+    "id, consumer, source, attempt, payload_hash, state, channel, subscription, type, version, reason, error,
+    attributes, count, first_at, last_at, worker, build, payload"
+);
 
 pub(super) const RESOLVE: &str = "update {s}.dead_letter set state = $6
  where id = $1 and consumer = $2 and source = $3 and attempt = $4 and payload_hash = $5 and state in ('dead', 'quarantined')
@@ -127,8 +141,16 @@ impl PostgresStore {
     }
 
     pub(super) async fn list_letters(&self, filter: &DeadFilter, limit: usize) -> Sure<Vec<DeadLetter>> {
+        self.list(LIST, filter, limit).await?.iter().map(read).collect()
+    }
+
+    pub(super) async fn list_heads(&self, filter: &DeadFilter, limit: usize) -> Sure<Vec<LetterHead>> {
+        self.list(HEADS, filter, limit).await?.iter().map(read_head).collect()
+    }
+
+    async fn list(&self, what: &'static str, filter: &DeadFilter, limit: usize) -> Sure<Vec<PgRow>> {
         let states: Vec<&str> = filter.states.iter().map(|state| state.word()).collect();
-        let rows = sqlx::query(self.sql.get(LIST))
+        let rows = sqlx::query(self.sql.get(what))
             .bind(states)
             .bind(&filter.channel)
             .bind(&filter.ty)
@@ -137,10 +159,8 @@ impl PostgresStore {
             .bind(&filter.consumer)
             .bind(filter.until)
             .bind(filter.since)
-            .bind(clamp(limit))
-            .fetch_all(&self.other.get())
-            .await?;
-        rows.iter().map(read).collect()
+            .bind(clamp(limit));
+        Ok(rows.fetch_all(&self.other.get()).await?)
     }
 
     pub(super) async fn resolve(
@@ -191,7 +211,7 @@ impl PostgresStore {
     pub(super) async fn letters_of(&self, on: &mut PgConnection, id: &str) -> Sure<Vec<DeadLetter>> {
         let rows = sqlx::query(self.sql.get(
             "select id, consumer, source, attempt, payload_hash, state, channel, subscription, type, version, reason, error,
-                attributes, payload, count, first_at, last_at, worker, build
+                attributes, count, first_at, last_at, worker, build, payload
              from {s}.dead_letter where id = $1 order by first_at, attempt",
         ))
         .bind(id)
@@ -207,9 +227,13 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
 }
 
 fn read(row: &PgRow) -> Sure<DeadLetter> {
+    Ok(read_head(row)?.with_payload(row.try_get(18)?))
+}
+
+fn read_head(row: &PgRow) -> Sure<LetterHead> {
     let odd = |what: &str| StoreError::Unfit(format!("a dead letter cannot be read by this build: its {what}"));
     let hash: &[u8] = row.try_get(4)?;
-    Ok(DeadLetter {
+    Ok(LetterHead {
         key: LetterKey {
             id: row.try_get(0)?,
             consumer: row.try_get(1)?,
@@ -225,11 +249,10 @@ fn read(row: &PgRow) -> Sure<DeadLetter> {
         reason: row.try_get(10)?,
         error: row.try_get(11)?,
         attributes: row.try_get(12)?,
-        payload: row.try_get(13)?,
-        count: u32_of(row.try_get(14)?),
-        first_at: row.try_get(15)?,
-        last_at: row.try_get(16)?,
-        worker: row.try_get(17)?,
-        build: row.try_get(18)?,
+        count: u32_of(row.try_get(13)?),
+        first_at: row.try_get(14)?,
+        last_at: row.try_get(15)?,
+        worker: row.try_get(16)?,
+        build: row.try_get(17)?,
     })
 }

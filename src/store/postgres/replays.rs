@@ -30,7 +30,7 @@ const HOLD: &str = "update {s}.dead_replay set runner = $2, seen = statement_tim
  where id = $1 and (runner is null or runner = $2 or seen < statement_timestamp() - $4)";
 
 const SET: &str = "update {s}.dead_replay set state = $2, why = $3, judged = $4, changed = $5,
-    runner = case when $2 = 'running' then runner end where id = $1";
+    runner = case when $2 = 'running' then runner end where id = $1 and runner = $6";
 
 const MARK: &str = "update {s}.dead_replay_letter set outcome = 'waiting', outbox_row = $3, sent = $4
  where replay = $1 and place = $2 and outcome = 'planned'";
@@ -83,14 +83,15 @@ impl Replays for PostgresStore {
     async fn set_replay(
         &self,
         replay: Uuid,
+        runner: Uuid,
         state: ReplayState,
         why: &str,
         judged: u32,
         now: DateTime<Utc>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<bool> {
         let set = sqlx::query(self.sql.get(SET)).bind(replay).bind(state.word()).bind(why).bind(i64::from(judged));
-        set.bind(now).execute(&self.other.get()).await.map_err(Trouble::from)?;
-        Ok(())
+        let set = set.bind(now).bind(runner).execute(&self.other.get()).await.map_err(Trouble::from)?;
+        Ok(set.rows_affected() == 1)
     }
 
     async fn send_letter(

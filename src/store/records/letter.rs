@@ -96,6 +96,101 @@ pub struct DeadLetter {
     pub build: String,
 }
 
+/// A letter without its payload, for whoever lists letters and sends none: a thousand of a megabyte each are nothing that a command
+/// beside a worker may hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LetterHead {
+    /// Its key.
+    pub key: LetterKey,
+    /// Where it stands.
+    pub state: LetterState,
+    /// The channel it came from.
+    pub channel: String,
+    /// The queue or group it was delivered by.
+    pub subscription: String,
+    /// CloudEvents `type`, or empty.
+    pub ty: String,
+    /// `schemaversion`, or 0.
+    pub version: u32,
+    /// As [`DeadLetter::reason`].
+    pub reason: String,
+    /// The error chain.
+    pub error: String,
+    /// As [`DeadLetter::attributes`].
+    pub attributes: String,
+    /// How often it came.
+    pub count: u32,
+    /// First time.
+    pub first_at: DateTime<Utc>,
+    /// Last time.
+    pub last_at: DateTime<Utc>,
+    /// The worker that decided it.
+    pub worker: Uuid,
+    /// Its build.
+    pub build: String,
+}
+
+impl DeadLetter {
+    /// All of it but the payload.
+    pub fn head(&self) -> LetterHead {
+        LetterHead {
+            key: self.key.clone(),
+            state: self.state,
+            channel: self.channel.clone(),
+            subscription: self.subscription.clone(),
+            ty: self.ty.clone(),
+            version: self.version,
+            reason: self.reason.clone(),
+            error: self.error.clone(),
+            attributes: self.attributes.clone(),
+            count: self.count,
+            first_at: self.first_at,
+            last_at: self.last_at,
+            worker: self.worker,
+            build: self.build.clone(),
+        }
+    }
+}
+
+impl LetterHead {
+    /// The whole letter.
+    pub(crate) fn with_payload(self, payload: Vec<u8>) -> DeadLetter {
+        let Self {
+            key,
+            state,
+            channel,
+            subscription,
+            ty,
+            version,
+            reason,
+            error,
+            attributes,
+            count,
+            first_at,
+            last_at,
+            worker,
+            build,
+        } = self;
+        DeadLetter {
+            key,
+            state,
+            channel,
+            subscription,
+            ty,
+            version,
+            reason,
+            error,
+            attributes,
+            payload,
+            count,
+            first_at,
+            last_at,
+            worker,
+            build,
+        }
+    }
+}
+
 /// Which letters; everything given must hold.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DeadFilter {

@@ -3,8 +3,8 @@
 use crate::{
     message::wire,
     store::{
-        Attempt, AttemptKind, Audit, Bodies, DeadLetter, Handled, InboxRow, LetterKey, LetterState, OutboxEntry,
-        OutboxRow, Purpose, StoredDocument,
+        Attempt, AttemptKind, Audit, Bodies, DeadLetter, Handled, InboxRow, LetterHead, LetterKey, LetterState,
+        OutboxEntry, OutboxRow, Purpose, StoredDocument,
     },
 };
 use bytes::Bytes;
@@ -107,8 +107,12 @@ pub(super) fn attempt(row: &SqliteRow) -> sqlx::Result<(String, Attempt)> {
 }
 
 pub(super) fn letter(row: &SqliteRow) -> sqlx::Result<DeadLetter> {
+    Ok(letter_head(row)?.with_payload(row.try_get("payload")?))
+}
+
+pub(super) fn letter_head(row: &SqliteRow) -> sqlx::Result<LetterHead> {
     let hash: &[u8] = row.try_get("payload_hash")?;
-    Ok(DeadLetter {
+    Ok(LetterHead {
         key: LetterKey {
             consumer: row.try_get("consumer")?,
             source: row.try_get("source")?,
@@ -124,7 +128,6 @@ pub(super) fn letter(row: &SqliteRow) -> sqlx::Result<DeadLetter> {
         reason: row.try_get("reason")?,
         error: row.try_get("error")?,
         attributes: row.try_get("attributes")?,
-        payload: row.try_get("payload")?,
         count: row.try_get("count")?,
         first_at: time(row, "first_at")?,
         last_at: time(row, "last_at")?,

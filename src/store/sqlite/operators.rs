@@ -2,7 +2,8 @@
 
 use super::{SqliteStore, bulk::key_time, decode, micros, replays, writes};
 use crate::store::{
-    Audit, AuditFilter, Counts, DeadFilter, DeadLetter, History, LetterKey, LetterState, OutboxEntry, OutboxRow,
+    Audit, AuditFilter, Counts, DeadFilter, DeadLetter, History, LetterHead, LetterKey, LetterState, OutboxEntry,
+    OutboxRow,
 };
 use serde_json::json;
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
@@ -10,23 +11,51 @@ use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 /// How far the clock of a worker may be behind that of the producer of the message it handles.
 const CLOCK_SKEW_MICROS: i64 = 24 * 60 * 60 * 1_000_000;
 
+macro_rules! list {
+    ($columns:literal) => {
+        concat!(
+            "select ",
+            $columns,
+            " from dead_letter where (?1 = '[]' or state in (select value from json_each(?1)))
+             and (?2 is null or channel = ?2) and (?3 is null or type = ?3) and (?4 is null or reason = ?4)
+             and (?5 is null or id = ?5) and (?6 is null or consumer = ?6)
+             and (?7 is null or last_at <= ?7) and (?8 is null or last_at >= ?8)
+             order by last_at desc, id limit ?9"
+        )
+    };
+}
+
 pub(super) async fn dead_letters(
     store: &SqliteStore,
     filter: &DeadFilter,
     limit: usize,
 ) -> sqlx::Result<Vec<DeadLetter>> {
-    let states = json!(filter.states.iter().map(|state| state.word()).collect::<Vec<_>>()).to_string();
-    let select = sqlx::query(
-        "select * from dead_letter where (?1 = '[]' or state in (select value from json_each(?1)))
-         and (?2 is null or channel = ?2) and (?3 is null or type = ?3) and (?4 is null or reason = ?4)
-         and (?5 is null or id = ?5) and (?6 is null or consumer = ?6)
-         and (?7 is null or last_at <= ?7) and (?8 is null or last_at >= ?8)
-         order by last_at desc, id limit ?9",
+    list(store, list!("*"), filter, limit).await?.iter().map(decode::letter).collect()
+}
+
+pub(super) async fn letter_heads(
+    store: &SqliteStore,
+    filter: &DeadFilter,
+    limit: usize,
+) -> sqlx::Result<Vec<LetterHead>> {
+    let heads = list!(
+        "consumer, source, id, attempt, payload_hash, state, channel, subscription, type, version, reason, error, attributes,
+         count, first_at, last_at, worker, build"
     );
+    list(store, heads, filter, limit).await?.iter().map(decode::letter_head).collect()
+}
+
+async fn list(
+    store: &SqliteStore,
+    what: &'static str,
+    filter: &DeadFilter,
+    limit: usize,
+) -> sqlx::Result<Vec<SqliteRow>> {
+    let states = json!(filter.states.iter().map(|state| state.word()).collect::<Vec<_>>()).to_string();
+    let select = sqlx::query(what);
     let select = select.bind(states).bind(&filter.channel).bind(&filter.ty).bind(&filter.reason).bind(&filter.id);
     let select = select.bind(&filter.consumer).bind(filter.until.map(micros)).bind(filter.since.map(micros));
-    let rows = select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(store.readers()?).await?;
-    rows.iter().map(decode::letter).collect()
+    select.bind(i64::try_from(limit).unwrap_or(i64::MAX)).fetch_all(store.readers()?).await
 }
 
 pub(super) async fn resolve_letter(

@@ -34,17 +34,18 @@ impl Replays for SqliteStore {
     async fn set_replay(
         &self,
         replay: Uuid,
+        runner: Uuid,
         state: ReplayState,
         why: &str,
         judged: u32,
         now: DateTime<Utc>,
-    ) -> StoreResult<()> {
+    ) -> StoreResult<bool> {
         let set = sqlx::query(
             "update dead_replay set state = ?1, why = ?2, judged = ?3, changed = ?4,
-             runner = case when ?1 = 'running' then runner end where id = ?5",
+             runner = case when ?1 = 'running' then runner end where id = ?5 and runner = ?6",
         );
         let set = set.bind(state.word()).bind(why.to_owned()).bind(judged).bind(micros(now)).bind(replay);
-        self.answer(write(self, set).await.map(drop))
+        self.answer(write(self, set.bind(runner)).await.map(|set| set == 1))
     }
 
     async fn send_letter(

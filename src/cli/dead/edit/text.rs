@@ -10,7 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     os::unix::fs::OpenOptionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -91,14 +91,14 @@ impl Draft {
     }
 
     /// It was not sent: says where it is, and how to go on with it.
-    pub(super) fn tell_kept(&self, again: &str) {
+    pub(super) fn tell_kept(&self, again: impl FnOnce(&Path) -> String) {
         let path = match &self.place {
             Place::Theirs => return,
             Place::Ours(path) => Ok(path.clone()),
             Place::Nowhere => written(&self.data),
         };
         match path {
-            Ok(path) => eprintln!("what was typed is kept; go on with: {again} {}", path.display()),
+            Ok(path) => eprintln!("what was typed is kept; go on with: {}", again(&path)),
             Err(error) => output::error(&error.context("keeping what was typed")),
         }
     }

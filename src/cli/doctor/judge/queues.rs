@@ -2,10 +2,12 @@
 
 use super::work::{ROWS_LATE, seconds_in_words};
 use crate::{
-    cli::doctor::{
+    cli::{
         advice::Advice,
-        judge::{Line, Standing},
-        look::{Answer, Broker, Facts},
+        doctor::{
+            judge::{Line, Standing},
+            look::{Answer, Broker, Facts},
+        },
     },
     store::OutboxEntry,
     telemetry::metrics::OTHER,

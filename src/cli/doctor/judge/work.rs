@@ -3,10 +3,8 @@
 use super::{Facts, Line, SHOWN, queues, unknown};
 use crate::{
     cli::{
-        doctor::{
-            advice::Advice,
-            look::{Answer, Broker, LETTERS, RETRIES, Rows},
-        },
+        advice::Advice,
+        doctor::look::{Answer, Broker, LETTERS, RETRIES, Rows},
         explain::why_paused,
         output::{age, clock_time, distance, short},
     },

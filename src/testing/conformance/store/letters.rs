@@ -132,6 +132,8 @@ pub(super) async fn letters_come_newest_first_and_bounded(on: Subject) {
     let found = on.store.dead_letters(&DeadFilter::default(), 3).await.expect("letters can be read");
     let times: Vec<_> = found.iter().map(|letter| letter.last_at).collect();
     assert_eq!(times, [1, 2, 3].map(|days| now - days * DAY));
+    let heads = on.store.letter_heads(&DeadFilter::default(), 3).await.expect("letters can be listed");
+    assert_eq!(heads, found.iter().map(DeadLetter::head).collect::<Vec<_>>());
 }
 
 pub(super) async fn resolving_a_letter_writes_its_rows_and_who_did_it(on: Subject) {

@@ -48,6 +48,10 @@ async fn tally(on: &Subject, replay: &Replay) -> ReplayTally {
     on.store.tally_replay(replay.id, 0, u32::MAX).await.expect("it can be counted")
 }
 
+async fn set(on: &Subject, replay: &Replay, runner: Uuid, to: ReplayState, why: &str, at: DateTime<Utc>) -> bool {
+    on.store.set_replay(replay.id, runner, to, why, 10, at).await.expect("it can be asked")
+}
+
 async fn letters(on: &Subject, replay: &Replay) -> Vec<ReplayLetter> {
     on.store.replay_letters(replay.id, false, 1_000).await.expect("letters can be read")
 }
@@ -69,7 +73,10 @@ pub(super) async fn a_replay_comes_back_as_it_was_planned(on: Subject) {
     let part = on.store.tally_replay(first.id, 10, 15).await.expect("it can be counted");
     assert_eq!(part.planned, 5);
     let at = clock::now() + SECOND;
-    on.store.set_replay(first.id, ReplayState::Stopped, "7 of 10 died", 10, at).await.expect("it can stop");
+    let runner = clock::uuid_v7();
+    assert!(!set(&on, &first, runner, ReplayState::Stopped, "nobody has it", at).await);
+    assert!(on.store.hold_replay(first.id, runner, at, at).await.expect("it can be held"));
+    assert!(set(&on, &first, runner, ReplayState::Stopped, "7 of 10 died", at).await);
     let stopped =
         Replay { state: ReplayState::Stopped, why: "7 of 10 died".into(), judged: 10, changed: at, ..first.clone() };
     assert_eq!(known(9).await[1], stopped);
@@ -176,9 +183,15 @@ pub(super) async fn a_replay_has_one_runner_until_it_is_lost(on: Subject) {
     assert!(hold(one, now - 60 * SECOND, now - 5 * SECOND).await, "and then is not heard of");
     assert!(hold(other, now, now - 5 * SECOND).await);
     assert!(!hold(one, now, now - 5 * SECOND).await, "it is told so");
-    on.store.set_replay(replay.id, ReplayState::Running, "", 0, now).await.expect("it runs");
+    assert!(set(&on, &replay, other, ReplayState::Running, "", now).await, "it runs");
     assert!(!hold(one, now, now - 5 * SECOND).await);
-    on.store.set_replay(replay.id, ReplayState::Paused, "interrupted", 0, now).await.expect("it pauses");
+    // Whoever stalled and was taken for lost writes nothing over what his successor has written.
+    assert!(!set(&on, &replay, one, ReplayState::Ended, "too late", now + SECOND).await);
+    let known = on.store.replays(1).await.expect("replays can be read");
+    assert_eq!((known[0].state, &*known[0].why, known[0].judged), (ReplayState::Running, "", 10));
+    assert!(!hold(one, now, now - 5 * SECOND).await, "nor does he take it away");
+    assert!(set(&on, &replay, other, ReplayState::Paused, "interrupted", now).await, "it pauses");
+    assert!(!set(&on, &replay, other, ReplayState::Ended, "too late", now).await, "and then nobody has it");
     assert!(hold(one, now, now - 5 * SECOND).await, "whoever resumes it");
     let unknown = on.store.hold_replay(clock::uuid_v7(), one, now, now).await;
     assert!(!unknown.expect("it can be asked"));

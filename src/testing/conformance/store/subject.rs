@@ -158,7 +158,11 @@ impl Subject {
         self.store.counts().await.expect("rows can be counted")
     }
 
+    /// Whichever they are, without their payloads they are the same.
     pub(super) async fn letters(&self, filter: &DeadFilter) -> Vec<DeadLetter> {
-        self.store.dead_letters(filter, 1_000).await.expect("letters can be read")
+        let letters = self.store.dead_letters(filter, 1_000).await.expect("letters can be read");
+        let heads = self.store.letter_heads(filter, 1_000).await.expect("letters can be listed");
+        assert_eq!(heads, letters.iter().map(DeadLetter::head).collect::<Vec<_>>());
+        letters
     }
 }

@@ -157,6 +157,14 @@ async fn it_makes_nothing_and_changes_nothing() {
     let store = absent.line("store", "there is no database sqlite:nowhere.db yet");
     assert_eq!((store.standing.as_str(), absent.code), ("warn", 0));
     absent.advice_works(&shop);
+    // Nor would `migrate` make the folder of one.
+    let homeless = Screen::of(&shop, &["--store", "sqlite:not/there/a.db"]);
+    let red = homeless.line("store", "there is no folder not/there for the database");
+    assert_eq!((red.standing.as_str(), red.then.as_deref()), ("bad", Some("mkdir -p not/there")));
+    homeless.advice_works(&shop);
+    let housed = Screen::of(&shop, &["--store", "sqlite:not/there/a.db"]);
+    assert_eq!(housed.line("store", "there is no database").standing, "warn");
+    housed.advice_works(&shop);
     assert_eq!(Screen::of(&shop, &["--store", "sqlite:nowhere.db"]).line("store", "schema version 3").standing, "ok");
 }
 

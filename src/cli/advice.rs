@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Makes command lines that a shell takes as they are printed.
-pub(super) struct Advice {
+pub(crate) struct Advice {
     name: String,
     flags: Vec<String>,
 }
@@ -42,7 +42,7 @@ impl Advice {
 }
 
 /// As one word of a shell. `None`: it holds what no terminal should be shown.
-fn quoted(word: &str) -> Option<String> {
+pub(super) fn quoted(word: &str) -> Option<String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=,".contains(c);
     match word {
         _ if word.contains(char::is_control) => None,
