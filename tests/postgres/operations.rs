@@ -61,22 +61,40 @@ async fn an_interrupted_removal_of_a_partition_is_finished_the_next_time() {
     let now = clock::now();
     let [detached, pending] = [now, now + TimeDelta::days(1)].map(|day| day.format("inbox_%Y%m%d").to_string());
     bed.run(&format!("alter table {{s}}.inbox detach partition {{s}}.{detached}")).await;
+    let half = "select count(*) from pg_inherits where inhdetachpending and inhparent = '{s}.inbox'::regclass";
+    let pool = bed.store.pool();
     {
-        // Detaching waits for this reader, and gives up.
-        let pool = bed.store.pool();
+        // Detaching waits for this reader, and is cut off when half of it stands.
         let mut reader = pool.begin().await.expect("begins");
         let read = sqlx::AssertSqlSafe(format!("select count(*) from {}.inbox", bed.schema));
         sqlx::query(read).execute(&mut *reader).await.expect("reads");
         let mut own = pool.acquire().await.expect("connects").detach();
-        sqlx::raw_sql("set statement_timeout = '200ms'").execute(&mut own).await.expect("sets");
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut own).await.expect("answers");
         let schema = &bed.schema;
         let detach = format!("alter table {schema}.inbox detach partition {schema}.{pending} concurrently");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(detach)).execute(&mut own).await.expect_err("gives up");
+        let cut_off = async {
+            while bed.count(half).await == 0 {
+                pitcrew::testing::poll_pause().await;
+            }
+            bed.run(&format!("select pg_cancel_backend({pid})")).await;
+        };
+        let detach = sqlx::raw_sql(sqlx::AssertSqlSafe(detach));
+        let (detached, ()) = tokio::join!(detach.execute(&mut own), cut_off);
+        detached.expect_err("it was cut off");
         reader.rollback().await.expect("ends");
     }
-    let half = "select count(*) from pg_inherits where inhdetachpending and inhparent = '{s}.inbox'::regclass";
     assert_eq!(bed.count(half).await, 1);
-    let done = bed.store.maintain(&RETENTION, now + TimeDelta::days(30)).await.expect("keeps house");
+    // Somebody else's report in the same database takes longer than a lock is usually waited for.
+    let mut other = pool.acquire().await.expect("connects").detach();
+    let report = sqlx::raw_sql("select pg_sleep(6)").execute(&mut other);
+    let house = async {
+        while bed.count("select count(*) from pg_stat_activity where query = 'select pg_sleep(6)'").await == 0 {
+            pitcrew::testing::poll_pause().await;
+        }
+        bed.store.maintain(&RETENTION, now + TimeDelta::days(30)).await.expect("keeps house")
+    };
+    let (report, done) = tokio::join!(report, house);
+    report.expect("it ends");
     for name in [detached, pending] {
         assert!(done.dropped.contains(&name), "{done:?}");
         assert_eq!(

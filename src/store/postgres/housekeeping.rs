@@ -8,7 +8,7 @@ use super::{
 };
 use crate::store::{Maintained, Retention, Sink};
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use std::time::Duration;
 
 type Time = DateTime<Utc>;
@@ -132,10 +132,15 @@ impl PostgresStore {
                 (true, true) => Some("alter table {s}.inbox detach partition {s}.{t} finalize"), // was interrupted
                 (false, _) => None,
             };
-            if let Some(detach) = detach
-                && !self.changed(on, detach, &old.name).await?
-            {
-                return Ok(());
+            if let Some(detach) = detach {
+                // To finish waits for every older statement in this database, whosever it is, and nobody waits for it meanwhile: with
+                // the short patience a report that takes longer would keep it from being done, and all other partitions with it.
+                on.execute(if old.pending { "set lock_timeout = '60s'" } else { "set lock_timeout = '5s'" }).await?;
+                let is_detached = self.changed(on, detach, &old.name).await?;
+                on.execute("set lock_timeout = '5s'").await?;
+                if !is_detached {
+                    return Ok(());
+                }
             }
             if let Some(sink) = sink
                 && !self.export_partition(on, sink, &old, done).await?
