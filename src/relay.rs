@@ -148,6 +148,13 @@ impl Relay {
         }
     }
 
+    /// Any row may stand in the outbox under this worker's name, those that have left too.
+    fn look_everywhere(&self) {
+        for lane in self.lanes().values() {
+            lane.spill_again();
+        }
+    }
+
     /// A row that was the message itself has left with a commit.
     pub(crate) fn forget(&self, row: Option<Uuid>) {
         let Some(row) = row else { return };

@@ -123,6 +123,12 @@ impl Lane {
         self.arrived.notify_one();
     }
 
+    /// As [`spill`](Self::spill), and it may have been published before.
+    pub(super) fn spill_again(&self) {
+        self.lock().spilled_begun = true;
+        self.spill();
+    }
+
     pub(super) fn forget(&self, row: Uuid) -> bool {
         let mut state = self.lock();
         let was_known = state.known.remove(&row);

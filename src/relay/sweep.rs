@@ -17,15 +17,25 @@ const PAGE: usize = 512;
 pub(super) async fn run(relay: Relay) {
     let mut idle = Idle { since: clock::instant(), taken_along: 0 };
     let beat = relay.0.settings.beats.begin("relay".into());
+    let mut was_away = false;
     loop {
         let taken = {
             let _busy = beat.busy();
             let taken = once(&relay).await;
+            match taken {
+                None => was_away = true,
+                // It may be a standby that was behind: rows that have left stand there again, and nobody else takes a living worker's.
+                Some(_) if was_away => {
+                    relay.look_everywhere();
+                    was_away = false;
+                }
+                Some(_) => {}
+            }
             beat.moves();
             delete_confirmed(&relay, &mut idle).await;
             taken
         };
-        if taken == PAGE && !relay.0.stop.is_cancelled() {
+        if taken == Some(PAGE) && !relay.0.stop.is_cancelled() {
             continue; // there is more
         }
         let pause = pause(&relay);
@@ -38,7 +48,8 @@ pub(super) async fn run(relay: Relay) {
     }
 }
 
-async fn once(relay: &Relay) -> usize {
+/// How many rows it took; `None`: the store did not answer.
+async fn once(relay: &Relay) -> Option<usize> {
     let (inner, now) = (&relay.0, clock::now());
     let settings = &inner.settings;
     {
@@ -52,7 +63,7 @@ async fn once(relay: &Relay) -> usize {
         Ok(swept) => swept,
         Err(error) => {
             warn!(%error, "the sweep of the outbox failed and is tried again");
-            return 0;
+            return None;
         }
     };
     if !swept.is_empty() {
@@ -69,7 +80,7 @@ async fn once(relay: &Relay) -> usize {
     if let Ok(Some(due)) = inner.store.next_due().await {
         relay.expect_due_quietly(due);
     }
-    taken
+    Some(taken)
 }
 
 /// An event that nobody heard when it was sent becomes one row for each subscription. If that ends half-way it is done again, and

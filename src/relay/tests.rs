@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     Envelope, clock, route,
-    store::{DeadFilter, Purpose, memory::MemoryStore},
+    store::{
+        DeadFilter, Purpose,
+        memory::{Failure, MemoryStore},
+    },
     testing::poll_pause,
     transport::{Consumer, Depth, Endpoints, Promises, PublishError, Published, Subscription, TransportError},
 };
@@ -241,6 +244,23 @@ async fn what_a_lost_worker_may_have_begun_is_suspect_though_it_does_not_fit_int
         let begun = bed.broker.begun.lock().unwrap().len();
         assert_eq!(begun, if owner.is_some() { 20 } else { 0 });
     }
+}
+
+/// As after a failover to a standby that was behind: it never heard that they left.
+#[tokio::test(start_paused = true)]
+async fn rows_that_stand_there_again_after_the_store_was_away_leave_again() {
+    let bed = Bed::make(10, |_, _| Ok(Published::Confirmed));
+    let rows = rows(3);
+    bed.commit(&rows).await;
+    bed.until(|bed| bed.seen().len() == 3 && bed.store.outbox().is_empty()).await;
+    bed.store.enqueue(Some(bed.worker), &rows).await.unwrap();
+    bed.store.fail_next(2, Failure::Away); // one of them meets a sweep
+    bed.until(|bed| bed.seen().len() == 6 && bed.store.outbox().is_empty()).await;
+    assert_eq!(
+        *bed.broker.begun.lock().unwrap(),
+        seqs(&rows).into_iter().collect(),
+        "whoever gets them asks the inbox"
+    );
 }
 
 #[tokio::test(start_paused = true)]
