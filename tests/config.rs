@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pitcrew::config::{
-    ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Hidden, Name, Ordering, Overrides, Role, Sources,
-    StoreUrl, TokenConfig, TransportKind,
+    BrokerUrl, ChannelConfig, Config, Dedup, Guarantees, HandlerConfig, Hidden, Name, Ordering, Overrides, Role,
+    Sources, StoreUrl, TokenConfig, TransportKind,
 };
 use pitcrew::message::{Intent, wire::Prefix};
 
@@ -156,6 +156,15 @@ fn a_broker_url_brings_its_kind_over_a_file_that_says_another() {
     assert_eq!((transport.kind, transport.url.to_string().as_str()), (TransportKind::Rabbitmq, "amqps://u:***@host"));
     let config = case().file("pitcrew.toml", "transport.default.url = 'kafka://a:1,b:2'").loads();
     assert_eq!(config.transport["default"].kind, TransportKind::Kafka);
+    let config = case().file("pitcrew.toml", "transport.default.url = 'amqp://u:p@a:1,b:2/v'").loads();
+    let transport = &config.transport["default"];
+    assert_eq!(
+        (transport.kind, transport.url.to_string().as_str()),
+        (TransportKind::Rabbitmq, "amqp://u:***@a:1,b:2/v")
+    );
+    for slip in ["amqp://a,,b", "amqp://u:p@a,/v", "amqps://,a?heartbeat=5", "kafka://a:1,"] {
+        assert!(slip.parse::<BrokerUrl>().is_err(), "{slip}");
+    }
     let file = "transport.default.url = 'kafka://a:1,b:2'";
     let config = case().file("pitcrew.toml", file).env("PITCREW_TRANSPORT__DEFAULT__KIND", "embedded").loads();
     assert_eq!(config.transport, Config::default().transport);

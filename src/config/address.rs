@@ -26,7 +26,7 @@ pub enum StoreUrl {
 pub enum BrokerUrl {
     /// `embedded`: inside this process, over the store
     Embedded,
-    /// `amqp://user:password@host:5672` or `amqps://…`
+    /// `amqp://user:password@host:5672`, with `host:5672,host:5672` the nodes of a cluster, or `amqps://…`
     Amqp(Secret),
     /// `kafka://user:password@host:9092,host:9092` or `kafkas://…`
     Kafka(Secret),
@@ -81,7 +81,13 @@ impl FromStr for BrokerUrl {
         let address = text.split_once("://").map(|(scheme, rest)| (scheme, rest, !rest.is_empty()));
         match address {
             None if text == "embedded" => Ok(BrokerUrl::Embedded),
-            Some(("amqp" | "amqps", _, true)) => Ok(BrokerUrl::Amqp(Secret::new(text))),
+            Some(("amqp" | "amqps", rest, true)) => {
+                let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+                let hosts = hosts.split(['/', '?']).next().unwrap_or_default();
+                // One that is empty is the client's to judge; of several it is a slip.
+                let all = !hosts.contains(',') || hosts.split(',').all(|host| !host.trim().is_empty());
+                if all { Ok(BrokerUrl::Amqp(Secret::new(text))) } else { Err(AddressError::new(text, BROKER)) }
+            }
             Some(("kafka" | "kafkas", rest, true)) => {
                 let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
                 let all = hosts.split(',').all(|host| !host.trim().is_empty());

@@ -9,6 +9,7 @@ mod danger;
 mod declare;
 mod depth;
 mod greeting;
+mod hosts;
 mod inspect;
 mod ledger;
 mod life;
@@ -146,20 +147,26 @@ impl std::fmt::Debug for RabbitMq {
 }
 
 impl RabbitMq {
-    /// A transport to the broker of this `amqp://` or `amqps://` URL. No connection is made yet.
+    /// A transport to the broker of this `amqp://` or `amqps://` URL, or to the cluster whose nodes are its hosts, divided by
+    /// commas. No connection is made yet.
     ///
     /// # Errors
     /// It is no such URL (which is not shown: it may hold a password), or what is in the options cannot be used.
     pub fn new(url: &str, options: Options) -> Result<Self, TransportError> {
-        let mut uri: AMQPUri = url.parse().map_err(|_| {
-            TransportError::Unfit("the url of the transport is no amqp://user:password@host:5672/vhost".into())
-        })?;
-        // Without a path the broker's default vhost is meant, as every other client reads it.
-        if uri.vhost.is_empty() {
-            uri.vhost = "/".into();
+        let mut hosts =
+            hosts::each(url).iter().map(|url| url.parse()).collect::<Result<Vec<AMQPUri>, _>>().map_err(|_| {
+                TransportError::Unfit("the url of the transport is no amqp://user:password@host:5672/vhost".into())
+            })?;
+        for uri in &mut hosts {
+            // Without a path the broker's default vhost is meant, as every other client reads it.
+            if uri.vhost.is_empty() {
+                uri.vhost = "/".into();
+            }
+            uri.query.heartbeat.get_or_insert(HEARTBEAT);
         }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
-        let login = Login::of(url, &mut uri, &options);
+        let mut logins: Vec<Login> = hosts.iter_mut().map(|uri| Login::of(url, uri, &options)).collect();
+        // They differ in their host alone.
+        let (uri, login) = (hosts[0].clone(), logins.swap_remove(0));
         let (amqps, https) =
             (uri.scheme == AMQPScheme::AMQPS, options.management.as_ref().is_some_and(|m| m.is_encrypted()));
         let tls = (amqps || https).then(|| Tls::new(options.ca.as_deref(), options.identity.as_ref()));
@@ -167,7 +174,7 @@ impl RabbitMq {
         let connector = tls.as_ref().map(Tls::connector).transpose().map_err(TransportError::Unfit)?.filter(|_| amqps);
         let ask = |url: &ManagementUrl| Management::new(url.expose(), &login, &uri.vhost, tls.as_ref());
         let management = options.management.as_ref().map(ask).transpose().map_err(TransportError::Unfit)?;
-        let address = Arc::new(Address { uri, login, tls: connector, name: options.name.clone() });
+        let address = Arc::new(Address { hosts, login, tls: connector, name: options.name.clone() });
         let consuming = Link::new(address.clone(), "consume");
         let publishing = Link::new(address, "publish");
         Ok(Self {

@@ -10,16 +10,26 @@ use futures::StreamExt;
 use lapin::{
     AsyncTcpStream, Channel, Connection, ConnectionProperties, Error, ErrorKind, tcp::RustlsConnector, uri::AMQPUri,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::sync::watch;
 use tracing::{debug, info, warn};
 
 /// The handshake takes no longer, else it is tried again.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// Of several hosts the first time round: one that is frozen does not keep us from its neighbours.
+const HANDSHAKE_AMONG_MANY: Duration = Duration::from_secs(2);
+
 /// How to reach the broker.
 pub(super) struct Address {
-    pub(super) uri: AMQPUri,
+    /// The nodes of its cluster, or the one that it is. All have the same login and vhost.
+    pub(super) hosts: Vec<AMQPUri>,
     pub(super) login: Login,
     /// For `amqps`.
     pub(super) tls: Option<RustlsConnector>,
@@ -35,6 +45,8 @@ struct Inner {
     address: Arc<Address>,
     /// `consume` or `publish`.
     purpose: &'static str,
+    /// Counts up with each host that is tried: after a loss the others come first.
+    turn: AtomicUsize,
     seen: watch::Sender<Seen>,
 }
 
@@ -57,7 +69,9 @@ struct Failure {
 impl Link {
     pub(super) fn new(address: Arc<Address>, purpose: &'static str) -> Self {
         let seen = watch::Sender::new(Seen { state: State::Idle, connection: None, failure: None });
-        Self(Arc::new(Inner { address, purpose, seen }))
+        // Each worker begins somewhere, so that they spread over the nodes.
+        let turn = AtomicUsize::new(fastrand::usize(..address.hosts.len()));
+        Self(Arc::new(Inner { address, purpose, turn, seen }))
     }
 
     /// The connection, once it is up: waits at most `patience`. To publish, also until the broker takes messages again.
@@ -108,9 +122,10 @@ impl Link {
         }
     }
 
-    /// Host and port, where it is reached without TLS.
+    /// Host and port of the node that was tried last, where it is reached without TLS.
     pub(super) fn plain(&self) -> Option<(String, u16)> {
-        let Address { uri, tls, .. } = &*self.0.address;
+        let Address { hosts, tls, .. } = &*self.0.address;
+        let uri = &hosts[self.0.turn.load(Relaxed).wrapping_sub(1) % hosts.len()];
         tls.is_none().then(|| (uri.authority.host.clone(), uri.authority.port))
     }
 
@@ -180,60 +195,87 @@ async fn supervise(link: Arc<Inner>) {
     }
 }
 
+/// Tries each host once.
 async fn open(link: &Inner, failures: u32) {
-    let Address { uri, tls, name, .. } = &*link.address;
-    let opened = async {
-        let runtime = lapin::runtime::default_runtime()?;
-        let properties =
-            ConnectionProperties::default().with_connection_name(format!("{name} {}", link.purpose).into());
-        let tls = tls.clone();
-        Connection::connector(
-            uri.clone(),
-            runtime,
-            async move |uri, runtime| {
-                let host = uri.authority.host;
-                let addresses = runtime.to_socket_addrs((host.clone(), uri.authority.port));
-                let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
-                Ok(match &tls {
-                    Some(tls) => stream.into_rustls(tls, &host).await?,
-                    None => stream,
-                })
-            },
-            properties,
-        )
-        .await
-    };
-    let error = match tokio::time::timeout(HANDSHAKE, opened).await {
-        Ok(Ok(connection)) => {
-            let purpose = link.purpose;
-            if failures > 0 {
-                info!(purpose, failures, "RabbitMQ is back")
-            } else {
-                debug!(purpose, "connected to RabbitMQ")
-            }
-            link.seen.send_modify(|seen| {
-                step(seen, Event::Opened);
-                if seen.state == State::Up {
-                    (seen.connection, seen.failure) = (Some(Arc::new(connection)), None);
+    let (hosts, purpose) = (&link.address.hosts, link.purpose);
+    let patience = if hosts.len() > 1 && failures == 0 { HANDSHAKE_AMONG_MANY } else { HANDSHAKE };
+    let mut refusals = Vec::new();
+    for _ in hosts {
+        let uri = &hosts[link.turn.fetch_add(1, Relaxed) % hosts.len()];
+        let (host, port) = (&uri.authority.host, uri.authority.port);
+        let refusal = match tokio::time::timeout(patience, connect(link, uri)).await {
+            Ok(Ok(connection)) => {
+                if failures > 0 {
+                    info!(purpose, failures, host, port, "RabbitMQ is back")
+                } else {
+                    debug!(purpose, host, port, "connected to RabbitMQ")
                 }
-            });
-            return;
-        }
-        Ok(Err(error)) => trouble::connecting(&error, &link.address),
-        Err(_elapsed) => TransportError::Away(format!("no handshake within {} s", HANDSHAKE.as_secs())),
-    };
-    if (failures + 1).is_power_of_two() {
-        warn!(purpose = link.purpose, %error, failures = failures + 1, "cannot connect to RabbitMQ; tried again");
+                link.seen.send_modify(|seen| {
+                    step(seen, Event::Opened);
+                    if seen.state == State::Up {
+                        (seen.connection, seen.failure) = (Some(Arc::new(connection)), None);
+                    }
+                });
+                return;
+            }
+            Ok(Err(error)) => Failure::from(trouble::connecting(&error, &link.address.login, uri)),
+            Err(_elapsed) => Failure { text: format!("no handshake within {} s", patience.as_secs()), unfit: false },
+        };
+        refusals.push((format!("{host}:{port}"), refusal));
     }
-    let failure = match error {
-        TransportError::Unfit(text) => Failure { text, unfit: true },
-        TransportError::Away(text) => Failure { text, unfit: false },
-        TransportError::Closed => Failure { text: error.to_string(), unfit: false },
-    };
+    let failure = Failure::of_all(refusals);
+    if (failures + 1).is_power_of_two() {
+        let error = &failure.text;
+        warn!(purpose, error, failures = failures + 1, "cannot connect to RabbitMQ; tried again");
+    }
     link.seen.send_modify(|seen| {
         step(seen, Event::Refused);
         seen.failure = Some(failure);
     });
+}
+
+async fn connect(link: &Inner, uri: &AMQPUri) -> Result<Connection, Error> {
+    let Address { tls, name, .. } = &*link.address;
+    let tls = tls.clone();
+    let runtime = lapin::runtime::default_runtime()?;
+    let properties = ConnectionProperties::default().with_connection_name(format!("{name} {}", link.purpose).into());
+    Connection::connector(
+        uri.clone(),
+        runtime,
+        async move |uri, runtime| {
+            let host = uri.authority.host;
+            let addresses = runtime.to_socket_addrs((host.clone(), uri.authority.port));
+            let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
+            Ok(match &tls {
+                Some(tls) => stream.into_rustls(tls, &host).await?,
+                None => stream,
+            })
+        },
+        properties,
+    )
+    .await
+}
+
+impl Failure {
+    /// Of all hosts. While one of them may come back, time may mend it.
+    fn of_all(mut each: Vec<(String, Self)>) -> Self {
+        if each.len() == 1 {
+            return each.swap_remove(0).1;
+        }
+        let unfit = each.iter().all(|(_, failure)| failure.unfit);
+        let texts: Vec<_> = each.iter().map(|(host, failure)| format!("{host}: {}", failure.text)).collect();
+        Self { text: texts.join("; "), unfit }
+    }
+}
+
+impl From<TransportError> for Failure {
+    fn from(error: TransportError) -> Self {
+        match error {
+            TransportError::Unfit(text) => Self { text, unfit: true },
+            TransportError::Away(text) => Self { text, unfit: false },
+            TransportError::Closed => Self { text: error.to_string(), unfit: false },
+        }
+    }
 }
 
 /// Until the connection is lost. An error event of the client is no proof of that: it tells of channels too.

@@ -1,7 +1,11 @@
 //! Errors of the broker in words that say what to do, and without a password.
 
-use super::{super::TransportError, link::Address, login::How, tls};
-use lapin::{Error, ErrorKind};
+use super::{
+    super::TransportError,
+    login::{How, Login},
+    tls,
+};
+use lapin::{Error, ErrorKind, uri::AMQPUri};
 
 /// AMQP reply codes that are told apart (AMQP 0-9-1, section 1.2).
 pub(super) const ACCESS_REFUSED: u16 = 403;
@@ -22,10 +26,10 @@ pub(super) fn code(error: &Error) -> Option<u16> {
 }
 
 /// A connection that did not come about.
-pub(super) fn connecting(error: &Error, address: &Address) -> TransportError {
-    let (user, vhost) = (&address.login.user, &address.uri.vhost);
+pub(super) fn connecting(error: &Error, login: &Login, uri: &AMQPUri) -> TransportError {
+    let (user, vhost) = (&login.user, &uri.vhost);
     match reply(error) {
-        Some((ACCESS_REFUSED, _)) => TransportError::Unfit(match &address.login.how {
+        Some((ACCESS_REFUSED, _)) => TransportError::Unfit(match &login.how {
             How::Password(_) => format!(
                 "the broker refuses user `{user}`: check user and password of the transport, in `url` or in `user` and \
                  `password_file`"
@@ -40,9 +44,9 @@ pub(super) fn connecting(error: &Error, address: &Address) -> TransportError {
             "the broker does not let user `{user}` into vhost `{vhost}` ({text}): check the path of the transport's url, \
              or let an operator add the vhost and the permission"
         )),
-        _ => match (error.kind(), &address.login.how) {
-            (ErrorKind::IOError(io), _) if let Some(error) = io.get_ref().and_then(|inner| inner.downcast_ref()) => {
-                let authority = &address.uri.authority;
+        _ => match error.kind() {
+            ErrorKind::IOError(io) if let Some(error) = io.get_ref().and_then(|inner| inner.downcast_ref()) => {
+                let authority = &uri.authority;
                 TransportError::Unfit(tls::failure(error, "`url` of the transport", &authority.host, authority.port))
             }
             _ => TransportError::Away(error.to_string()),
