@@ -1,5 +1,6 @@
 //! What the worker of these tests is asked and tells: the car platform's handlers, and one whose messages say how they go.
 
+pub mod machine;
 pub mod proxy;
 pub mod shop;
 

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
@@ -39,6 +39,8 @@ pub enum Commit {
 #[derive(Debug)]
 struct State {
     wire: Wire,
+    /// Where it forwards to (host:port).
+    address: Mutex<String>,
     /// Milliseconds that each piece waits, in both directions.
     delay: AtomicU64,
     /// What happens to commits, and to every how-manieth.
@@ -51,7 +53,7 @@ struct State {
     silent: watch::Sender<bool>,
 }
 
-/// Forwards to one address until it is dropped.
+/// Forwards to one address, or to the next one, until it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     /// Where it listens on this machine.
@@ -67,6 +69,7 @@ impl Proxy {
         let port = listener.local_addr().expect("it has an address").port();
         let state = Arc::new(State {
             wire,
+            address: Mutex::new(address),
             delay: AtomicU64::new(0),
             commits,
             seen: AtomicU32::new(0),
@@ -74,8 +77,14 @@ impl Proxy {
             cuts: watch::Sender::new(0),
             silent: watch::Sender::new(false),
         });
-        let accepting = tokio::spawn(accept(listener, address, state.clone()));
+        let accepting = tokio::spawn(accept(listener, state.clone()));
         Self { port, state, accepting }
+    }
+
+    /// From now on to this address, as a name or an address that moves from a server to its standby: all connections end.
+    pub fn move_to(&self, address: String) {
+        *self.state.address.lock().unwrap_or_else(PoisonError::into_inner) = address;
+        self.cut();
     }
 
     /// Every piece takes so long, in each direction.
@@ -107,9 +116,10 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, address: String, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((client, _)) = listener.accept().await {
-        let (address, state) = (address.clone(), state.clone());
+        let state = state.clone();
+        let address = state.address.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut cuts = state.cuts.subscribe();
         tokio::spawn(async move {
             let Ok(server) = TcpStream::connect(address).await else { return };

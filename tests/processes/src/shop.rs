@@ -39,6 +39,15 @@ pub struct Shop {
     client: Client,
 }
 
+/// `false`, said so: only with `PITCREW_ALL`.
+pub fn has_time(what: &str) -> bool {
+    let has = std::env::var_os("PITCREW_ALL").is_some();
+    if !has {
+        eprintln!("skipped: {what} (tests/run --all)");
+    }
+    has
+}
+
 /// The address of the broker that this variable of `tests/run` names. `None`, said so: there is none.
 pub fn broker(variable: &str) -> Option<String> {
     let what = match variable {

@@ -13,14 +13,7 @@ mod node;
 #[path = "faults/rabbitmq.rs"]
 mod rabbitmq;
 
+use processes::shop::has_time;
+
 /// The worker that it is done to.
 const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
-
-/// `false`, said so: only with `PITCREW_ALL`.
-fn has_time(what: &str) -> bool {
-    let has = std::env::var_os("PITCREW_ALL").is_some();
-    if !has {
-        eprintln!("skipped: {what} (tests/run --all)");
-    }
-    has
-}

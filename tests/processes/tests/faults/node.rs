@@ -1,11 +1,13 @@
 //! A Kafka of a test's own, which it may kill, stop and start again.
 
 use pitcrew::testing::poll_pause;
-use processes::shop::{LIMIT, broker, signal};
+use processes::{
+    machine::{free_ports, kafka_jars},
+    shop::{LIMIT, broker, signal},
+};
 use rdkafka::{ClientConfig, admin::AdminClient, client::DefaultClientContext};
 use std::{
     fs::File,
-    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::Instant,
@@ -24,12 +26,9 @@ impl Node {
     /// `None`, said so: `tests/run` was told to leave Kafka out, or there are no programs to start one.
     pub(crate) async fn start() -> Option<Self> {
         broker("PITCREW_KAFKA_URL")?;
-        let Some(jars) = jars() else {
-            eprintln!("skipped: a given Kafka cannot be killed, and there are no jars to start one");
-            return None;
-        };
+        let jars = kafka_jars()?;
         let dir = tempfile::tempdir().expect("a folder");
-        let port = two_free_ports();
+        let port = free_ports(2);
         let server = run(&dir, &jars, port, 0);
         let mut node = Self { dir, jars, port, lives: 0, server };
         node.serves().await;
@@ -85,29 +84,10 @@ impl Drop for Node {
     }
 }
 
-/// Those that `tests/services/kafka.sh` keeps, of whatever version.
-fn jars() -> Option<PathBuf> {
-    let cache = std::env::var("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|_| std::env::var("HOME").map(|home| PathBuf::from(home).join(".cache"))).ok()?;
-    let kept = std::fs::read_dir(cache.join("pitcrew")).ok()?.flatten().map(|entry| entry.path());
-    kept.filter(|path| path.join("complete").exists()).max()
-}
-
 /// It becomes the broker, so that a kill of the child is a kill of the broker.
 fn run(dir: &tempfile::TempDir, jars: &PathBuf, port: u16, life: u32) -> Child {
     let log = File::create(dir.path().join(format!("{life}.log"))).expect("a log");
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../services/kafka-node"));
     command.arg(jars).arg(dir.path()).arg(port.to_string()).arg((port + 1).to_string()).stdin(Stdio::null());
     command.stdout(log.try_clone().expect("the log")).stderr(log).spawn().expect("it starts")
-}
-
-/// Below the range from which the kernel hands out ports to outgoing connections.
-fn two_free_ports() -> u16 {
-    loop {
-        let [.., high, low] = pitcrew::clock::uuid_v7().into_bytes();
-        let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;
-        if (port..port + 2).all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
-            return port;
-        }
-    }
 }

@@ -53,13 +53,17 @@ impl Bare {
             let producer = ClientConfig::new().set("bootstrap.servers", brokers).set("acks", "all").create();
             return Self::Kafka { producer: producer.expect("a producer"), brokers: brokers.into(), prefix };
         }
-        let url = format!("{url}/%2f");
+        // Of several hosts the first.
+        let url = format!("{}/%2f", url.split(',').next().unwrap_or_default());
         let connection = Connection::connect(&url, ConnectionProperties::default()).await.expect("the broker answers");
         let channel = connection.create_channel().await.expect("a channel opens");
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         let witness = format!("{prefix}.witness");
         let durable = QueueDeclareOptions { durable: true, ..Default::default() };
-        channel.queue_declare((*witness).into(), durable, FieldTable::default()).await.expect("a queue");
+        // Of a cluster it survives any node.
+        let mut replicated = FieldTable::default();
+        replicated.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare((*witness).into(), durable, replicated).await.expect("a queue");
         let events = format!("{prefix}.events");
         let bind = channel.queue_bind(
             (*witness).into(),
@@ -118,7 +122,7 @@ impl Bare {
                     }
                 }
                 let flushed = producer.clone();
-                let flush = move || rdkafka::producer::Producer::flush(&flushed, PATIENCE);
+                let flush = move || rdkafka::producer::Producer::flush(&flushed, LIMIT);
                 tokio::task::spawn_blocking(flush).await.expect("it ends").expect("the broker took all");
             }
         }

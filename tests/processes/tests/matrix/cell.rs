@@ -133,7 +133,11 @@ impl Bench {
 
     /// On this Postgres, or on a file.
     pub(crate) async fn at(worker: &'static str, variable: &str, postgres: Option<String>, seed: u64) -> Option<Self> {
-        let url = broker(variable)?;
+        Some(Self::to(worker, broker(variable)?, postgres, seed).await)
+    }
+
+    /// As [`at`](Self::at), on the broker of this address.
+    pub(crate) async fn to(worker: &'static str, url: String, postgres: Option<String>, seed: u64) -> Self {
         // Small batches, so that there are many of them.
         let small = "concurrency = 16\n[worker]\nbatch = 8\n";
         let shop = match &postgres {
@@ -142,7 +146,7 @@ impl Bench {
         };
         shop.operator(&["topology", "apply"]);
         let bare = Bare::on(&url, &shop.prefix).await;
-        Some(Self { shop, bare, generator: Generator::new(seed), postgres, url })
+        Self { shop, bare, generator: Generator::new(seed), postgres, url }
     }
 
     /// A connection of the checker's own.
@@ -163,6 +167,21 @@ impl Bench {
     pub(crate) async fn send_bare(&mut self, count: u32) {
         let wave = self.generator.wave(count);
         self.bare.publish(&wave).await;
+    }
+
+    /// As [`send`](Self::send), all of it by the outbox: the broker may be away.
+    pub(crate) async fn send_by_outbox(&mut self, count: u32) {
+        let wave = self.generator.wave(count).into_iter().map(|sending| Sending { by_outbox: true, ..sending });
+        self.put(wave.collect()).await;
+    }
+
+    /// So long, with a wave of commands each tenth of a second.
+    pub(crate) async fn under_load(&mut self, time: Duration) {
+        let began = Instant::now();
+        while began.elapsed() < time {
+            self.send_bare(10).await;
+            pass(Duration::from_millis(100)).await;
+        }
     }
 
     pub(crate) async fn put(&self, sendings: Vec<Sending>) {
@@ -195,6 +214,47 @@ impl Bench {
         }
         database.close().await;
         recovered.unwrap_or(LIMIT)
+    }
+
+    /// Old commands come again and new ones follow; then the workers end, and a neighbour takes what they may have held. How long all of
+    /// it took after `since`, how many workers had ended before they were asked to, and what the checker says.
+    pub(crate) async fn account(&mut self, mut workers: Vec<Process>, since: Instant) -> (Duration, usize, Account) {
+        let again = self.generator.again();
+        self.bare.publish(&again).await;
+        self.send_bare(40).await;
+        let recovered = self.completes(since).await;
+        let died = workers.iter_mut().filter_map(Process::status).count();
+        for worker in workers {
+            worker.stop().await;
+        }
+        let mut neighbour = self.shop.start();
+        neighbour.is_at_work().await;
+        self.completes(since).await;
+        neighbour.stop().await;
+        let account = self.tally().await;
+        (recovered, died, account)
+    }
+
+    /// Waits until nobody has anything to do: what is not done then is gone.
+    pub(crate) async fn settles(&self) {
+        let (database, until) = (self.database().await, Instant::now() + LIMIT);
+        loop {
+            let left = Facts::read(&database, Vec::new(), self.bare.left().await).await.left;
+            if left.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < until, "{left:?} still wait; {}", self.shop.logs());
+            pass(Duration::from_millis(50)).await;
+        }
+        database.close().await;
+    }
+
+    /// What the checker says.
+    pub(crate) async fn tally(&self) -> Account {
+        let (reader, left, events) = (self.database().await, self.bare.left().await, self.bare.events().await);
+        let account = Account::of(&self.generator.sent, &Facts::read(&reader, events, left).await);
+        reader.close().await;
+        account
     }
 
     pub(crate) async fn close(self) {

@@ -3,8 +3,7 @@
 
 use crate::{
     WORKER,
-    cell::{Bench, pass},
-    checker::{Account, Facts},
+    cell::Bench,
     server::{Disk, Server},
 };
 use std::{
@@ -25,22 +24,7 @@ async fn adds_up(what: &str, disk: Disk, fails: impl AsyncFn(&mut Server, &mut B
     bench.send(60).await;
     let fired = fails(&mut server, &mut bench).await;
     let over = Instant::now();
-    let again = bench.generator.again();
-    bench.bare.publish(&again).await;
-    bench.send_bare(40).await;
-    let recovered = bench.completes(over).await;
-    let died = workers.iter_mut().filter_map(|worker| worker.status()).count();
-    for worker in workers {
-        worker.stop().await;
-    }
-    // What was held when its commit failed is in its queue again, for whoever comes.
-    let mut neighbour = bench.shop.start();
-    neighbour.is_at_work().await;
-    bench.completes(over).await;
-    neighbour.stop().await;
-    let (reader, left, events) = (bench.database().await, bench.bare.left().await, bench.bare.events().await);
-    let account = Account::of(&bench.generator.sent, &Facts::read(&reader, events, left).await);
-    reader.close().await;
+    let (recovered, died, account) = bench.account(workers, over).await;
     let sent = bench.generator.sent.good.len() + bench.generator.sent.poison.len();
     let (lost, double, orphans) = (account.lost.len(), account.double.len(), account.orphans.len());
     println!(
@@ -54,22 +38,13 @@ async fn adds_up(what: &str, disk: Disk, fails: impl AsyncFn(&mut Server, &mut B
     bench.close().await;
 }
 
-/// So long, with a wave of commands each tenth of a second.
-async fn under_load(bench: &mut Bench, time: Duration) {
-    let began = Instant::now();
-    while began.elapsed() < time {
-        bench.send_bare(10).await;
-        pass(Duration::from_millis(100)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_postgres_that_is_restarted_loses_and_doubles_nothing() {
     adds_up("Postgres restarted, twice", Disk::OfTheMachine, async |server, bench| {
         for _ in 0..2 {
-            under_load(bench, Duration::from_millis(300)).await;
+            bench.under_load(Duration::from_millis(300)).await;
             server.end("INT").await;
-            under_load(bench, Duration::from_millis(700)).await;
+            bench.under_load(Duration::from_millis(700)).await;
             server.serve().await;
         }
         server.said_times("received fast shutdown request")
@@ -81,10 +56,10 @@ async fn a_postgres_that_is_restarted_loses_and_doubles_nothing() {
 async fn a_postgres_that_is_killed_loses_and_doubles_nothing() {
     adds_up("Postgres killed with SIGKILL, twice", Disk::OfTheMachine, async |server, bench| {
         for _ in 0..2 {
-            under_load(bench, Duration::from_millis(300)).await;
+            bench.under_load(Duration::from_millis(300)).await;
             let status = server.end("KILL").await;
             assert_eq!(status.signal(), Some(9));
-            under_load(bench, Duration::from_millis(700)).await;
+            bench.under_load(Duration::from_millis(700)).await;
             server.serve().await;
         }
         server.said_times("database system was not properly shut down")
@@ -97,7 +72,7 @@ async fn connections_that_the_server_ends_lose_and_double_nothing() {
     adds_up("pg_terminate_backend, all connections, 8 times", Disk::OfTheMachine, async |server, bench| {
         let mut ended = 0;
         for _ in 0..8 {
-            under_load(bench, Duration::from_millis(250)).await;
+            bench.under_load(Duration::from_millis(250)).await;
             ended += server.terminate_all().await;
         }
         ended
@@ -110,7 +85,7 @@ async fn statements_that_are_cut_short_lose_and_double_nothing() {
     adds_up("statement_timeout of 1 ms for 3 s", Disk::OfTheMachine, async |server, bench| {
         server.does("alter role postgres set statement_timeout = '1ms'").await;
         server.terminate_all().await;
-        under_load(bench, Duration::from_secs(3)).await;
+        bench.under_load(Duration::from_secs(3)).await;
         let cut = server.said_times("canceling statement due to statement timeout");
         server.does("alter role postgres reset statement_timeout").await;
         server.terminate_all().await;
@@ -134,7 +109,7 @@ async fn commits_that_cannot_be_serialised_lose_and_double_nothing() {
         server
             .does(&format!("create trigger refuse after insert or update on {inbox} execute function refuse()"))
             .await;
-        under_load(bench, Duration::from_secs(3)).await;
+        bench.under_load(Duration::from_secs(3)).await;
         server.does(&format!("drop trigger refuse on {inbox}")).await;
         server.does("alter role postgres reset default_transaction_isolation").await;
         server.said_times("refused by a test")
@@ -145,9 +120,9 @@ async fn commits_that_cannot_be_serialised_lose_and_double_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_full_loses_and_doubles_nothing() {
     adds_up("disk full for 3 s", Disk::Of(160), async |server, bench| {
-        under_load(bench, Duration::from_millis(300)).await;
+        bench.under_load(Duration::from_millis(300)).await;
         let balloon = server.fill();
-        under_load(bench, Duration::from_secs(3)).await;
+        bench.under_load(Duration::from_secs(3)).await;
         drop(balloon);
         // A log that cannot be written ends the whole server.
         if server.has_ended() {

@@ -26,7 +26,7 @@ pub(crate) enum Disk {
 pub(crate) struct Server {
     programs: PathBuf,
     folder: TempDir,
-    port: u16,
+    pub(crate) port: u16,
     process: Option<Child>,
     mounted: bool,
 }
@@ -34,6 +34,22 @@ pub(crate) struct Server {
 impl Server {
     /// `None`, said so: it cannot be had here.
     pub(crate) async fn start(disk: Disk) -> Option<Self> {
+        let mut server = Self::placed(disk)?;
+        // A write-ahead log of small files, so that a small disk holds it.
+        let made = server
+            .program("initdb")
+            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1"])
+            .arg("-D")
+            .arg(server.data())
+            .output()
+            .expect("initdb runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        server.serve().await;
+        Some(server)
+    }
+
+    /// A place for one, with nothing in it yet.
+    fn placed(disk: Disk) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: no programs of a Postgres server on this machine");
             return None;
@@ -54,6 +70,7 @@ impl Server {
             }
         }
         fs::create_dir(server.data()).expect("a folder");
+        fs::set_permissions(server.data(), fs::Permissions::from_mode(0o700)).expect("it is ours");
         if is_root() {
             let owned = Command::new("chown").arg("postgres:").arg(server.data()).status();
             if !owned.is_ok_and(|status| status.success()) {
@@ -61,15 +78,21 @@ impl Server {
                 return None;
             }
         }
-        // A write-ahead log of small files, so that a small disk holds it.
-        let made = server
-            .program("initdb")
-            .args(["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--wal-segsize=1"])
-            .arg("-D")
+        Some(server)
+    }
+
+    /// A copy of the primary at this port, which follows it.
+    pub(crate) async fn standby_of(port: u16) -> Option<Self> {
+        let mut server = Self::placed(Disk::OfTheMachine)?;
+        let primary = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+        let copied = server
+            .program("pg_basebackup")
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"])
+            .args(["--create-slot", "--slot=standby", "--dbname", &primary, "--pgdata"])
             .arg(server.data())
             .output()
-            .expect("initdb runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+            .expect("pg_basebackup runs");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
         server.serve().await;
         Some(server)
     }
@@ -102,7 +125,8 @@ impl Server {
                 // The eighth line of its pid file is its state.
                 let state = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
                 let its = state.lines().next() == Some(&*child.id().to_string());
-                if its && state.lines().nth(7).is_some_and(|state| state.starts_with("ready")) {
+                let serves = |state: &str| state.starts_with("ready") || state.starts_with("standby");
+                if its && state.lines().nth(7).is_some_and(serves) {
                     self.process = Some(child);
                     break;
                 }
@@ -126,6 +150,17 @@ impl Server {
             assert!(Instant::now() < until, "Postgres does not end: {}", self.said());
             pass(STEP).await;
         }
+    }
+
+    /// As a crash of its machine: none of its processes has a word left.
+    pub(crate) async fn vanish(&mut self) -> ExitStatus {
+        let id = self.process.as_ref().expect("it runs").id();
+        // Stood still it begins no other.
+        processes::shop::signal(self.process.as_ref().expect("it runs"), "STOP");
+        let others = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("Linux tells");
+        let killed = Command::new("sh").args(["-c", &format!("kill -KILL {others}")]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "{others}");
+        self.end("KILL").await
     }
 
     /// Whether it has ended by itself.
