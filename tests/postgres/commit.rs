@@ -154,6 +154,35 @@ async fn two_sweepers_take_each_row_once() {
     bed.end().await;
 }
 
+/// While anybody's transaction on the database is open, what was deleted stands in the indexes.
+#[tokio::test]
+async fn a_sweep_does_not_walk_over_what_the_living_have_deleted() {
+    let Some(bed) = Bed::make().await else { return };
+    let (older, sweeper, younger) = (worker(), worker(), worker());
+    let now = clock::now();
+    for living in [&older, &sweeper, &younger] {
+        bed.store.start_worker(living, now).await.expect("enters");
+        let rows: Vec<OutboxRow> = (0..1_000).map(|_| outgoing()).collect();
+        bed.store.enqueue(Some(living.id), &rows).await.expect("enqueues");
+        let seqs: Vec<Uuid> = rows.iter().map(|row| row.seq).collect();
+        bed.store.confirm(&seqs).await.expect("deletes");
+    }
+    let compiled = bed.count("select count(*) from pg_settings where name = 'jit' and setting = 'on'").await;
+    assert_eq!(compiled, 0, "its plan would be compiled each time, which takes longer than all it does");
+    let left_behind = outgoing();
+    bed.store.enqueue(Some(Uuid::now_v7()), std::slice::from_ref(&left_behind)).await.expect("enqueues");
+    let taken = bed.store.sweep(sweeper.id, now, now - TimeDelta::seconds(10), 30).await.expect("sweeps");
+    assert_eq!(taken.iter().map(|swept| swept.row.seq).collect::<Vec<_>>(), [left_behind.seq]);
+    let of_owners = "from pg_stat_user_indexes where schemaname = '{s}' and indexrelname = 'outbox_owner'";
+    while bed.count(&format!("select idx_scan {of_owners}")).await == 0 {
+        bed.run("select pg_stat_force_next_flush()").await;
+        pitcrew::testing::poll_pause().await;
+    }
+    let walked = bed.count(&format!("select idx_tup_read {of_owners}")).await;
+    assert!(walked < 100, "a sweep has read {walked} entries of the index of owners, and one row was there");
+    bed.end().await;
+}
+
 /// The clock of a host may be an hour wrong; the database's is the same for all of them.
 #[tokio::test]
 async fn workers_whose_clocks_disagree_do_not_take_each_other_for_lost() {

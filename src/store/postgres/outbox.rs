@@ -19,29 +19,37 @@ const INSERT: &str = "insert into {s}.outbox (seq, owner, due, destination, purp
 
 pub(super) const DELETE: &str = "delete from {s}.outbox where seq = any($1)";
 
-/// Owners are found by leaps through their index. A lost worker leaves the table of the living, so that its next heartbeat tells
-/// it that its rows are not its own any more. The database's clock tells who is lost (`workers.rs`).
-const SWEEP: &str = "with recursive owner (id) as (
-    (select o.owner from {s}.outbox o where o.owner is not null order by o.owner limit 1)
+/// Lost owners are found by leaps through the index of owners, between those that are known to live: what these have deleted stands
+/// there as long as anybody's transaction on this database is open, and is not to be walked over. For the same reason what is
+/// taken is an array: each row is looked up, and no plan can merge them with the whole table. A lost worker leaves the table of the
+/// living, so that its next heartbeat tells it that its rows are not its own any more. The database's clock tells who is lost
+/// (`workers.rs`).
+const SWEEP: &str = "with recursive known (id) as (
+    select $1::uuid union select w.id from {s}.worker w where w.seen >= statement_timestamp() - $3
+    union values ('00000000-0000-0000-0000-000000000000'::uuid), ('ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid)
+ ), gap (after, before) as (
+    select id, lead(id) over (order by id) from known
+ ), lost (id, before) as (
+    select o.owner, gap.before from gap cross join lateral
+      (select owner from {s}.outbox where owner > gap.after and owner < gap.before order by owner limit 1) o
     union all
-    select (select o.owner from {s}.outbox o where o.owner > owner.id order by o.owner limit 1) from owner where owner.id is not null
+    select o.owner, lost.before from lost cross join lateral
+      (select owner from {s}.outbox where owner > lost.id and owner < lost.before order by owner limit 1) o
  ), gone as (
     delete from {s}.worker w where w.seen < statement_timestamp() - $3 and w.id <> $1
- ), lost as (
-    select id from owner where id <> $1
-       and not exists (select from {s}.worker w where w.id = owner.id and w.seen >= statement_timestamp() - $3)
  ), free as (
-    select o.seq, false as begun from {s}.outbox o
+    select o.seq from {s}.outbox o
     where o.owner is null and coalesce(o.due, '1970-01-01 00:00:00+00'::timestamptz) <= $2
     order by coalesce(o.due, '1970-01-01 00:00:00+00'::timestamptz), o.seq limit $4 for update skip locked
  ), left_behind as (
-    select o.seq, true as begun from lost cross join lateral
+    select o.seq from lost cross join lateral
       (select seq from {s}.outbox where owner = lost.id order by seq limit $4 for update skip locked) o
  ), taken as (
-    select * from free union all select * from left_behind order by seq limit $4
+    select seq from free union all select seq from left_behind order by seq limit $4
  )
- update {s}.outbox o set owner = $1 from taken t where o.seq = t.seq
- returning o.seq, o.destination, o.due, o.key, o.purpose, o.attributes, o.payload, o.tries, t.begun";
+ update {s}.outbox o set owner = $1 where o.seq = any(array(select seq from taken))
+ returning o.seq, o.destination, o.due, o.key, o.purpose, o.attributes, o.payload, o.tries,
+   o.seq = any(array(select seq from left_behind)) as begun";
 
 /// In the order of the index, from where the last page ended. A planner that knows no such table (it was empty a moment ago) would
 /// collect everything behind there and sort it, page after page.
