@@ -4,7 +4,7 @@ use crate::{
     arguments::Size,
     arms::{self, Measured, Seen, Stopwatch, watch_connections},
     database::Database,
-    hand::{AT_ONCE, Tables},
+    hand::{Hand, Tables},
     kafka,
     lives::{Doing, Effector, handlers},
     machine, rabbitmq,
@@ -42,7 +42,7 @@ struct Round {
 /// The worker against workers by hand and bare loops.
 pub(crate) async fn cell(database: &Database, broker: &Broker, size: Size, report: &mut Report) -> anyhow::Result<()> {
     let kind = broker.kind.name();
-    report.cell(kind, "effect: a full queue; inbox row, document, event confirmed by the broker");
+    report.cell(kind, "effect: a full queue; inbox row, document, event confirmed by the broker")?;
     let n = size.messages;
     let mut rounds = Vec::new();
     for round in 1..=size.rounds {
@@ -89,9 +89,9 @@ pub(crate) async fn worker_alone(
     database: &Database,
     broker: &Broker,
     size: Size,
-    report: &Report,
+    report: &mut Report,
 ) -> anyhow::Result<()> {
-    report.cell(broker.kind.name(), "the worker's arm of `effect` alone");
+    report.cell(broker.kind.name(), "the worker's arm of `effect` alone")?;
     for round in 1..=size.rounds {
         report.arm(round, "worker", worker(database, broker, size.messages, Doing::Saves).await?);
     }
@@ -99,7 +99,7 @@ pub(crate) async fn worker_alone(
 }
 
 /// Times an arm from the moment at which it has `begun` until `done` returns.
-async fn timed(
+pub(crate) async fn timed(
     broker: &Broker,
     seen: Seen<'_>,
     begun: &CancellationToken,
@@ -109,15 +109,15 @@ async fn timed(
     let process = broker.port().and_then(machine::listener);
     let spent = || process.as_deref().and_then(machine::of_process).unwrap_or_default();
     tokio::time::timeout(LIMIT, begun.cancelled()).await?;
-    let (watch, before) = (Stopwatch::start(seen).await, spent());
+    let (watch, before) = (Stopwatch::start(seen).await?, spent());
     done.await?;
-    let measured = watch.stop(n).await;
+    let measured = watch.stop(n).await?;
     let broker = spent().saturating_sub(before).as_secs_f64() * 1e6 / n as f64;
     Ok(Measured { broker, ..measured })
 }
 
 /// The worker on fresh channels and a fresh schema: from its first message to the last event.
-async fn worker(database: &Database, broker: &Broker, n: usize, doing: Doing) -> anyhow::Result<Measured> {
+pub(crate) async fn worker(database: &Database, broker: &Broker, n: usize, doing: Doing) -> anyhow::Result<Measured> {
     let (site, bed) = (Site::narrow(broker).await?, database.bed().await?);
     site.fill(0, n, FILLER).await?;
     let begun = CancellationToken::new();
@@ -142,25 +142,12 @@ async fn worker(database: &Database, broker: &Broker, n: usize, doing: Doing) ->
     Ok(Measured { batch: messages as f64 / commits as f64, connections: connections?, ..measured })
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Hand {
-    Single,
-    Batches,
-}
-
 async fn by_hand(database: &Database, broker: &Broker, n: usize, hand: Hand) -> anyhow::Result<Measured> {
-    // One for the relay.
-    let connections = 1 + if hand == Hand::Single { AT_ONCE } else { 1 };
+    let connections = hand.connections();
     let (site, tables) = (Site::narrow(broker).await?, Tables::make(database, connections).await?);
     site.fill(0, n, FILLER).await?;
     let (begun, stop) = (CancellationToken::new(), CancellationToken::new());
-    let (s, t, b, e) = (site.clone(), tables.clone(), begun.clone(), stop.clone());
-    let mut arm = match (broker.kind, hand) {
-        (Kind::RabbitMq, Hand::Single) => tokio::spawn(rabbitmq::worker(s, t, b, e)),
-        (Kind::RabbitMq, Hand::Batches) => tokio::spawn(rabbitmq::batches(s, t, b, e)),
-        (Kind::Kafka, Hand::Single) => tokio::spawn(kafka::worker(s, t, b, e)),
-        (Kind::Kafka, Hand::Batches) => tokio::spawn(kafka::batches(s, t, b, e)),
-    };
+    let mut arm = tokio::spawn(hand.work(site.clone(), tables.clone(), begun.clone(), stop.clone()));
     let seen = Some((database, &*tables.schema));
     let measured = tokio::select! {
         measured = timed(broker, seen, &begun, n, site.heard_of(n)) => measured?,

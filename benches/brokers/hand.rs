@@ -7,6 +7,8 @@
 
 use crate::{
     database::Database,
+    kafka, rabbitmq,
+    site::{Kind, Site},
     work::{Work, Worked},
 };
 use anyhow::{Context as _, ensure};
@@ -17,6 +19,7 @@ use pitcrew::{
         postgres::{PgConnectOptions, PgPoolOptions},
     },
 };
+use serde::{Deserialize, Serialize};
 use std::{str::FromStr, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -29,6 +32,38 @@ pub(crate) const BATCH: usize = 256;
 const RELAYED: i64 = 256;
 /// How long a relay that found nothing waits.
 const POLL: Duration = Duration::from_millis(50);
+
+/// Which of them.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Hand {
+    /// One transaction a message.
+    Single,
+    /// Batches of what has arrived.
+    Batches,
+}
+
+impl Hand {
+    /// One of them is the relay's.
+    pub(crate) fn connections(self) -> usize {
+        1 + if self == Self::Single { AT_ONCE } else { 1 }
+    }
+
+    /// Works until `stop`. `begun` is cancelled with the first message.
+    pub(crate) async fn work(
+        self,
+        site: Site,
+        tables: Tables,
+        begun: CancellationToken,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        match (site.broker.kind, self) {
+            (Kind::RabbitMq, Self::Single) => rabbitmq::worker(site, tables, begun, stop).await,
+            (Kind::RabbitMq, Self::Batches) => rabbitmq::batches(site, tables, begun, stop).await,
+            (Kind::Kafka, Self::Single) => kafka::worker(site, tables, begun, stop).await,
+            (Kind::Kafka, Self::Batches) => kafka::batches(site, tables, begun, stop).await,
+        }
+    }
+}
 
 /// A command as it came.
 pub(crate) struct Incoming {
@@ -84,7 +119,12 @@ impl Tables {
                causation uuid not null, subject text not null, payload bytea not null)"
         );
         sqlx::raw_sql(AssertSqlSafe(tables)).execute(&database.admin).await.context("making tables by hand")?;
-        let address = PgConnectOptions::from_str(&database.url)?.application_name(&schema).options([("jit", "off")]);
+        Self::open(&database.url, &schema, connections).await
+    }
+
+    /// Those that were made by another process.
+    pub(crate) async fn open(url: &str, schema: &str, connections: usize) -> anyhow::Result<Self> {
+        let address = PgConnectOptions::from_str(url)?.application_name(schema).options([("jit", "off")]);
         let connections = u32::try_from(connections)?;
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -112,7 +152,7 @@ impl Tables {
             take: format!("select * from {schema}.outbox order by seq limit $1 for update skip locked").into(),
             delete: format!("delete from {schema}.outbox where seq = any($1)").into(),
         };
-        Ok(Self { schema, pool, texts: Arc::new(texts) })
+        Ok(Self { schema: schema.to_owned(), pool, texts: Arc::new(texts) })
     }
 
     /// All of them in one transaction; what came before has no effect. A batch of one is a message of its own. The answer: the

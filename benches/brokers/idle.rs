@@ -28,14 +28,14 @@ pub(crate) trait Steps {
     /// published, which stand in the outbox still.
     async fn work(&mut self, tables: &Tables) -> anyhow::Result<Vec<Outgoing>>;
 
-    /// Returns when the next event has come.
-    async fn hear(&mut self) -> anyhow::Result<()>;
+    /// Returns when the next event has come, with the number in it.
+    async fn hear(&mut self) -> anyhow::Result<u64>;
 }
 
 /// The worker against the same steps by hand, message by message in turn.
 pub(crate) async fn cell(database: &Database, broker: &Broker, size: Size, report: &mut Report) -> anyhow::Result<()> {
     let kind = broker.kind.name();
-    report.cell(kind, "idle: one message, from its publish to the arrival of its event");
+    report.cell(kind, "idle: one message, from its publish to the arrival of its event")?;
     let mut ratios = Vec::new();
     for round in 1..=size.rounds {
         let (of_worker, of_hands) = (Site::narrow(broker).await?, Site::narrow(broker).await?);

@@ -359,8 +359,8 @@ impl Steps for Hands {
         Ok(events)
     }
 
-    async fn hear(&mut self) -> anyhow::Result<()> {
-        self.heard.recv().await?;
-        Ok(())
+    async fn hear(&mut self) -> anyhow::Result<u64> {
+        let event = self.heard.recv().await?;
+        Ok(serde_json::from_slice::<Worked>(event.payload().context("an event without a body")?)?.n)
     }
 }

@@ -1,9 +1,12 @@
 //! Workers in processes of their own, which can be killed: this program, told to be one.
 
 use crate::{
-    database::Database,
-    site::{LIMIT, LOOK, Site},
-    work::{Sheet, Work, Worked},
+    arms::Seen,
+    database::{Bed, Database},
+    hand::{Hand, Tables},
+    kafka, machine,
+    site::{Broker, Kind, LIMIT, LOOK, Site},
+    work::{Effect, Sheet, Work, Worked},
 };
 use anyhow::{Context as _, ensure};
 use pitcrew::{
@@ -38,12 +41,19 @@ pub(crate) enum Doing {
     Hangs,
 }
 
+/// What the process is.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) enum Who {
+    Worker(Doing),
+    Hand(Hand),
+}
+
 #[derive(Serialize, Deserialize)]
 struct Order {
     site: Site,
     postgres: String,
     schema: String,
-    doing: Doing,
+    who: Who,
 }
 
 /// A process that is killed when it is dropped.
@@ -54,7 +64,11 @@ pub(crate) struct Life {
 impl Life {
     /// Returns when it is at work: it listens, or will as soon as its group has let it in.
     pub(crate) async fn begin(site: &Site, database: &Database, schema: &str, doing: Doing) -> anyhow::Result<Self> {
-        let order = Order { site: site.clone(), postgres: database.url.clone(), schema: schema.into(), doing };
+        Self::of(Who::Worker(doing), site, database, schema).await
+    }
+
+    async fn of(who: Who, site: &Site, database: &Database, schema: &str) -> anyhow::Result<Self> {
+        let order = Order { site: site.clone(), postgres: database.url.clone(), schema: schema.into(), who };
         let mut process = Command::new(std::env::current_exe()?)
             .args([CHILD, &serde_json::to_string(&order)?])
             .stdout(Stdio::piped())
@@ -88,19 +102,106 @@ impl Life {
 
     /// The most memory that it has held, in bytes.
     pub(crate) fn most_memory(&self) -> anyhow::Result<usize> {
+        self.status("VmHWM:")
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(crate) fn memory(&self) -> anyhow::Result<usize> {
+        self.status("VmRSS:")
+    }
+
+    fn status(&self, field: &str) -> anyhow::Result<usize> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in its status")?;
-        Ok(line.trim().trim_end_matches(" kB").trim().parse::<usize>()? << 10)
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let value = line.with_context(|| format!("no {field} in its status"))?;
+        Ok(value.trim().trim_end_matches(" kB").trim().parse::<usize>()? << 10)
+    }
+
+    /// The processor time that it has taken.
+    pub(crate) fn time(&self) -> anyhow::Result<Duration> {
+        machine::of_process(&self.pid()?.to_string()).context("its processor time")
+    }
+}
+
+/// A process on channels and tables of its own, at work.
+pub(crate) struct Arm {
+    pub(crate) site: Site,
+    pub(crate) life: Life,
+    tables: Either,
+}
+
+/// Whose they are.
+enum Either {
+    Worker(Bed),
+    Hand(Tables),
+}
+
+impl Arm {
+    pub(crate) async fn begin(who: Who, database: &Database, broker: &Broker) -> anyhow::Result<Self> {
+        let site = Site::narrow(broker).await?;
+        let tables = match who {
+            Who::Worker(_) => Either::Worker(database.bed().await?),
+            Who::Hand(_) => Either::Hand(Tables::make(database, 1).await?),
+        };
+        let life = Life::of(who, &site, database, tables.schema()).await?;
+        if broker.kind == Kind::Kafka {
+            kafka::agreed(&site, 1).await?;
+        }
+        Ok(Self { site, life, tables })
+    }
+
+    pub(crate) fn seen<'a>(&'a self, database: &'a Database) -> Seen<'a> {
+        Some((database, self.tables.schema()))
+    }
+
+    /// Ends it. Every command is settled, each of `n` has its effect, once, and nothing waits. Its events stay where they are.
+    pub(crate) async fn end(self, database: &Database, n: usize) -> anyhow::Result<Site> {
+        self.life.stop().await?.await?;
+        self.site.check_settled().await?;
+        match self.tables {
+            Either::Worker(bed) => {
+                database.check(&bed, Effect::Document, n).await?;
+                database.clear(bed).await?;
+            }
+            Either::Hand(tables) => {
+                tables.check(database, n).await?;
+                tables.clear(database).await?;
+            }
+        }
+        Ok(self.site)
+    }
+}
+
+impl Either {
+    fn schema(&self) -> &str {
+        match self {
+            Self::Worker(bed) => &bed.schema,
+            Self::Hand(tables) => &tables.schema,
+        }
     }
 }
 
 /// The process that is started.
 pub(crate) async fn child(order: &str) -> anyhow::Result<()> {
-    let Order { site, postgres, schema, doing } = serde_json::from_str(order)?;
+    let Order { site, postgres, schema, who } = serde_json::from_str(order)?;
+    let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let doing = match who {
+        Who::Worker(doing) => doing,
+        Who::Hand(hand) => {
+            let tables = Tables::open(&postgres, &schema, hand.connections()).await?;
+            let stop = CancellationToken::new();
+            println!("at work");
+            let work = hand.work(site, tables, CancellationToken::new(), stop.clone());
+            let (worked, _) = tokio::join!(work, async {
+                end.recv().await;
+                stop.cancel();
+            });
+            return worked;
+        }
+    };
     let options = Options { application_name: schema.clone(), schema, ..Options::default() };
     let store = Arc::new(PostgresStore::connect(&postgres, options).await?);
     let worker = Worker::new(site.config(), handlers(Effector { doing, begun: CancellationToken::new() }));
-    let mut end = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let running = worker.start(store, site.transport()?).await?;
     println!("at work");
     end.recv().await;

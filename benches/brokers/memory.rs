@@ -15,7 +15,7 @@ const REST: f64 = 64.0;
 
 pub(crate) async fn cell(database: &Database, broker: &Broker, report: &mut Report) -> anyhow::Result<()> {
     let kind = broker.kind.name();
-    report.cell(kind, "memory: the most that a worker's process held, with a long backlog");
+    report.cell(kind, "memory: the most that a worker's process held, with a long backlog")?;
     let most = WorkerConfig::default().in_flight_bytes as f64 / 1e6 + REST;
     // Each backlog is some times what the worker may hold.
     for (name, bytes, backlog, handled) in [("1 KB", 1_000, 120_000, 20_000), ("1 MB", 990_000, 250, 150)] {

@@ -280,8 +280,8 @@ impl Steps for Hands {
         Ok(events)
     }
 
-    async fn hear(&mut self) -> anyhow::Result<()> {
-        self.heard.next().await.context("the events' queue is gone")??;
-        Ok(())
+    async fn hear(&mut self) -> anyhow::Result<u64> {
+        let event = self.heard.next().await.context("the events' queue is gone")??;
+        Ok(serde_json::from_slice::<Worked>(&event.data)?.n)
     }
 }

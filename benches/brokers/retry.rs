@@ -2,7 +2,7 @@
 
 use crate::{
     database::Database,
-    report::{Report, Target},
+    report::{Report, Target, quantile},
     site::{Broker, Kind, LIMIT, Site},
     work::{Effect, FILLER, Sheet, Work, Worked},
 };
@@ -48,7 +48,7 @@ impl Handler<Work> for Fails {
 
 /// What of a run counts, in milliseconds.
 struct Lateness {
-    /// Late by so much, ascending.
+    /// Late by so much.
     late: Vec<f64>,
     /// From the first failure to the last.
     failing: f64,
@@ -58,7 +58,7 @@ struct Lateness {
 
 pub(crate) async fn cell(database: &Database, broker: &Broker, report: &mut Report) -> anyhow::Result<()> {
     let kind = broker.kind.name();
-    report.cell(kind, "retry: the first attempt fails; how long after its tier of 1 s comes the second");
+    report.cell(kind, "retry: the first attempt fails; how long after its tier of 1 s comes the second")?;
     let most = match broker.kind {
         Kind::RabbitMq => 250.0,
         Kind::Kafka => 1_200.0,
@@ -88,8 +88,7 @@ pub(crate) async fn cell(database: &Database, broker: &Broker, report: &mut Repo
 
 impl Lateness {
     fn at(&self, share: f64) -> f64 {
-        let place = (self.late.len() as f64 * share) as usize;
-        self.late[place.min(self.late.len() - 1)]
+        quantile(&self.late, share)
     }
 }
 
@@ -103,7 +102,7 @@ async fn run(database: &Database, broker: &Broker, n: usize, pace: Option<Durati
     let handlers = Handlers::new().handle(Fails(times.clone())).emits::<Worked>();
     let running = Worker::new(site.config(), handlers).start(bed.store.clone(), site.transport()?).await?;
     if let Some(pace) = pace {
-        let mut sender = site.sender().await?;
+        let sender = site.sender().await?;
         let mut tick = tokio::time::interval(pace);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for from in 0..n as u64 {
@@ -128,7 +127,6 @@ async fn run(database: &Database, broker: &Broker, n: usize, pace: Option<Durati
         let (first, last) = (tried.iter().map(of).min(), tried.iter().map(of).max());
         first.zip(last).map_or(0.0, |(first, last)| millis(last - first))
     };
-    let mut late: Vec<f64> = tried.iter().map(|(first, second)| millis(*second - *first) - millis(TIER)).collect();
-    late.sort_unstable_by(f64::total_cmp);
+    let late: Vec<f64> = tried.iter().map(|(first, second)| millis(*second - *first) - millis(TIER)).collect();
     Ok(Lateness { late, failing: span(|tried| tried.0), trying: span(|tried| tried.1) })
 }

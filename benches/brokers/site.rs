@@ -167,7 +167,7 @@ impl Site {
 
     /// Puts so many commands there, counted from `from`, and waits for the confirms.
     pub(crate) async fn fill(&self, from: u64, count: usize, filler: usize) -> anyhow::Result<()> {
-        let mut sender = self.sender().await?;
+        let sender = self.sender().await?;
         sender.send(from, count, filler).await?;
         sender.close().await;
         Ok(())
@@ -181,6 +181,10 @@ impl Site {
 
     /// Returns when so many events are there.
     pub(crate) async fn heard_of(&self, count: usize) -> anyhow::Result<()> {
+        self.heard_within(count, LIMIT).await
+    }
+
+    pub(crate) async fn heard_within(&self, count: usize, limit: Duration) -> anyhow::Result<()> {
         let began = Instant::now();
         let mut ear = Ear::open(self).await?;
         loop {
@@ -188,7 +192,7 @@ impl Site {
             if heard >= count {
                 return Ok(());
             }
-            ensure!(began.elapsed() < LIMIT, "{heard} of {count} events came in {} s", LIMIT.as_secs());
+            ensure!(began.elapsed() < limit, "{heard} of {count} events came in {} s", limit.as_secs());
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -256,7 +260,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) async fn send(&mut self, from: u64, count: usize, filler: usize) -> anyhow::Result<()> {
+    pub(crate) async fn send(&self, from: u64, count: usize, filler: usize) -> anyhow::Result<()> {
         // Of many letters, as payloads are: what a broker's client packs to nothing says nothing of the memory that it needs.
         let filler: String = std::iter::repeat_with(fastrand::alphanumeric).take(filler).collect();
         let numbers: Vec<u64> = (from..).take(count).collect();

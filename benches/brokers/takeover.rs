@@ -25,7 +25,7 @@ const SLOTS: usize = 64;
 
 pub(crate) async fn cell(database: &Database, broker: &Broker, report: &mut Report) -> anyhow::Result<()> {
     let kind = broker.kind.name();
-    report.cell(kind, "takeover: two workers, one of them ends; how soon the other does what it held");
+    report.cell(kind, "takeover: two workers, one of them ends; how soon the other does what it held")?;
     let (first, all) = killed(database, broker).await?;
     println!(
         "   1  killed: its neighbour had the first of what it held after {first:.0} ms, all of it after {all:.0} ms"
@@ -96,7 +96,7 @@ async fn stopped(database: &Database, broker: &Broker) -> anyhow::Result<f64> {
     let leaver = Life::begin(&site, database, &bed.schema, Doing::Saves).await?;
     let neighbour = Life::begin(&site, database, &bed.schema, Doing::Saves).await?;
     kafka::agreed(&site, 2).await?;
-    let mut sender = site.sender().await?;
+    let sender = site.sender().await?;
     let mut tick = tokio::time::interval(Duration::from_millis(10));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut leaver, mut ending) = (Some(leaver), None);

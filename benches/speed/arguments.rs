@@ -1,7 +1,8 @@
 //! The command line that both benches have in common.
 
 use anyhow::{Context as _, bail};
-use std::process::ExitCode;
+use pitcrew::config::parse_duration;
+use std::{process::ExitCode, time::Duration};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +10,10 @@ pub(crate) struct Size {
     pub(crate) rounds: usize,
     /// Messages of one arm in one round.
     pub(crate) messages: usize,
+    /// Rows or messages of a cell that is about many.
+    pub(crate) many: usize,
+    /// How long a cell lasts that is about time.
+    pub(crate) lasting: Duration,
 }
 
 /// What was asked for.
@@ -69,13 +74,19 @@ fn asked(arguments: &[String], words: &[&str], size: Size) -> anyhow::Result<Ask
     let mut asked = Asked { size, words: Vec::new(), strict: false };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
-        let mut number = || -> anyhow::Result<usize> {
-            let value = arguments.next().with_context(|| format!("{argument} needs a number"))?;
+        let mut value = || arguments.next().with_context(|| format!("{argument} needs a value"));
+        let number = |value: &String| -> anyhow::Result<usize> {
             value.parse().ok().filter(|n| *n > 0).with_context(|| format!("{argument} {value} is no number above 0"))
         };
+        let time = |value: &String| -> anyhow::Result<Duration> {
+            let time = parse_duration(value).filter(|time| !time.is_zero());
+            time.with_context(|| format!("{argument} {value} is no time such as 30s or 2m"))
+        };
         match argument.as_str() {
-            "--rounds" => asked.size.rounds = number()?,
-            "--messages" => asked.size.messages = number()?,
+            "--rounds" => asked.size.rounds = number(value()?)?,
+            "--messages" => asked.size.messages = number(value()?)?,
+            "--many" => asked.size.many = number(value()?)?,
+            "--lasting" => asked.size.lasting = time(value()?)?,
             "--strict" => asked.strict = true,
             word if words.contains(&word) => asked.words.push(word.to_owned()),
             other => bail!("`{other}` is no cell and no option; known: {}", words.join(", ")),

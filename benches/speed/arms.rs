@@ -8,7 +8,7 @@ use crate::{
     work::{self, Effect},
 };
 use anyhow::Context as _;
-use pitcrew::{Running, Worker, store::Store};
+use pitcrew::{Running, Worker, message::wire::Raw, store::Store};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -31,6 +31,8 @@ pub(crate) struct Measured {
     pub(crate) server: f64,
     /// Processor time of the broker, µs a message; 0 if it is in memory or on another machine.
     pub(crate) broker: f64,
+    /// What the database wrote ahead, bytes a message; 0 if none was asked.
+    pub(crate) wal: f64,
     /// Messages in a commit; 0 where nobody counts.
     pub(crate) batch: f64,
     /// The most connections that were seen.
@@ -46,31 +48,35 @@ pub(crate) struct Stopwatch<'a> {
     began: Instant,
     client: Duration,
     server: Duration,
+    wal: i64,
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(crate) async fn start(seen: Seen<'a>) -> Self {
-        let server = Self::server_time(seen).await;
-        Self { seen, server, client: machine::own_time(), began: Instant::now() }
+    pub(crate) async fn start(seen: Seen<'a>) -> anyhow::Result<Self> {
+        let (server, wal) = Self::of_database(seen).await?;
+        Ok(Self { seen, server, wal, client: machine::own_time(), began: Instant::now() })
     }
 
-    pub(crate) async fn stop(self, n: usize) -> Measured {
+    pub(crate) async fn stop(self, n: usize) -> anyhow::Result<Measured> {
         let (took, client) = (self.began.elapsed(), machine::own_time() - self.client);
-        let server = Self::server_time(self.seen).await.saturating_sub(self.server);
+        let (server, wal) = Self::of_database(self.seen).await?;
+        let server = server.saturating_sub(self.server);
         let per_message = |time: Duration| time.as_secs_f64() * 1e6 / n as f64;
-        Measured {
+        Ok(Measured {
             rate: n as f64 / took.as_secs_f64(),
             client: per_message(client),
             server: per_message(server),
+            wal: (wal - self.wal) as f64 / n as f64,
             ..Measured::default()
-        }
+        })
     }
 
-    async fn server_time(seen: Seen<'a>) -> Duration {
-        match seen {
-            Some((database, name)) => machine::server_time(&database.admin, name).await,
-            None => Duration::ZERO,
-        }
+    /// Its processor time, and how much it has written ahead, ever.
+    async fn of_database(seen: Seen<'a>) -> anyhow::Result<(Duration, i64)> {
+        Ok(match seen {
+            Some((database, name)) => (machine::server_time(&database.admin, name).await, database.wal().await?),
+            None => (Duration::ZERO, 0),
+        })
     }
 }
 
@@ -90,9 +96,9 @@ pub(crate) async fn bare(
     };
     let batches: Vec<Batch> = work::messages(0, n).chunks(BATCH).map(batch).collect::<Result<_, _>>()?;
     let lanes = bare::deal(batches, connections as usize);
-    let watch = Stopwatch::start(Some((database, &bed.application_name))).await;
+    let watch = Stopwatch::start(Some((database, &bed.application_name))).await?;
     bare::batches(&pool, texts, effect, lanes).await?;
-    let measured = watch.stop(n).await;
+    let measured = watch.stop(n).await?;
     pool.close().await;
     database.check(&bed, effect, n).await.context("the bare loop in batches")?;
     database.clear(bed).await?;
@@ -110,9 +116,9 @@ pub(crate) async fn single(
     let texts = Arc::new(Texts::of(&bed.schema, effect));
     let pool = bare::pool(&database.url, &bed, connections).await?;
     let lanes = bare::deal(work::messages(0, n), connections as usize);
-    let watch = Stopwatch::start(Some((database, &bed.application_name))).await;
+    let watch = Stopwatch::start(Some((database, &bed.application_name))).await?;
     let sent = bare::singles(&pool, texts.clone(), effect, lanes).await?;
-    let measured = watch.stop(n).await;
+    let measured = watch.stop(n).await?;
     bare::delete(&mut *pool.acquire().await?, &texts, &sent).await?;
     pool.close().await;
     database.check(&bed, effect, n).await.context("the bare loop, one transaction a message")?;
@@ -128,29 +134,30 @@ pub(crate) async fn start(store: Arc<dyn Store>, broker: Arc<Broker>, effect: Ef
 /// The worker on a fresh schema.
 pub(crate) async fn worker(database: &Database, effect: Effect, n: usize) -> anyhow::Result<Measured> {
     let bed = database.bed().await?;
-    let measured = run(bed.store.clone(), Some((database, &bed.application_name)), effect, 0, n).await?;
+    let messages = work::messages(0, WARM_UP + n);
+    let measured = run(bed.store.clone(), Some((database, &bed.application_name)), effect, messages).await?;
     database.check(&bed, effect, n + WARM_UP).await.context("the worker")?;
     database.clear(bed).await?;
     Ok(measured)
 }
 
-/// A worker's life on `store`: from a full queue to the last ack and the last confirm. Its messages count from `from` on.
+/// A worker's life on `store`: from a full queue to the last ack and the last confirm. The first of its messages are the warm-up.
 pub(crate) async fn run(
     store: Arc<dyn Store>,
     seen: Seen<'_>,
     effect: Effect,
-    from: u64,
-    n: usize,
+    mut warm_up: Vec<Arc<Raw>>,
 ) -> anyhow::Result<Measured> {
     let broker = Arc::new(Broker::default());
-    let (warm_up, messages) = (work::messages(from, WARM_UP), work::messages(from + WARM_UP as u64, n));
+    let messages = warm_up.split_off(WARM_UP);
+    let n = messages.len();
     let running = start(store, broker.clone(), effect).await?;
     broker.push(warm_up);
     broker.moved(WARM_UP, WARM_UP * effect.events()).await;
     let (commits_before, messages_before) = running.committed();
     let (stop, stopped) = watch::channel(());
     let work = async {
-        let watch = Stopwatch::start(seen).await;
+        let watch = Stopwatch::start(seen).await?;
         broker.push(messages);
         broker.moved(n + WARM_UP, (n + WARM_UP) * effect.events()).await;
         let measured = watch.stop(n).await;
@@ -162,7 +169,7 @@ pub(crate) async fn run(
     running.shutdown().await;
     check_broker(broker.tally(), effect, n + WARM_UP)?;
     let batch = (messages - messages_before) as f64 / (commits - commits_before) as f64;
-    Ok(Measured { batch, connections: connections?, ..measured })
+    Ok(Measured { batch, connections: connections?, ..measured? })
 }
 
 /// The most connections that were open until `stopped`.

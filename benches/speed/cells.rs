@@ -39,7 +39,7 @@ struct Round {
 
 /// A message with one write and one event: the worker against bare loops.
 pub(crate) async fn effect(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("effect", "inbox row, one document or own row, one event; Postgres, the broker in memory");
+    report.cell("effect", "inbox row, one document or own row, one event; Postgres, the broker in memory")?;
     let n = size.messages;
     let mut rounds = Vec::new();
     for round in 1..=size.rounds {
@@ -74,7 +74,7 @@ pub(crate) async fn effect(database: &Database, size: Size, report: &mut Report)
 
 /// The worker's arm of [`effect`] alone.
 pub(crate) async fn worker(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("worker", "the worker's arm of `effect` alone");
+    report.cell("worker", "the worker's arm of `effect` alone")?;
     for round in 1..=size.rounds {
         report.arm(round, "worker, documents", arms::worker(database, Effect::Document, size.messages).await?);
     }
@@ -83,7 +83,7 @@ pub(crate) async fn worker(database: &Database, size: Size, report: &mut Report)
 
 /// One message at a time on an idle system, against one bare transaction of the same rows, in turn.
 pub(crate) async fn lone(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("lone", "one message alone on an idle worker, from receipt to ack, against one bare transaction");
+    report.cell("lone", "one message alone on an idle worker, from receipt to ack, against one bare transaction")?;
     let effect = Effect::Document;
     let mut ratios = Vec::new();
     let (warm_up, samples) = (50, 400);
@@ -124,7 +124,7 @@ pub(crate) async fn lone(database: &Database, size: Size, report: &mut Report) -
 
 /// 256 handlers that each ask somebody who takes 10 ms to answer.
 pub(crate) async fn waiting(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("waiting", "256 handlers that each wait 10 ms for an answer and leave an inbox row");
+    report.cell("waiting", "256 handlers that each wait 10 ms for an answer and leave an inbox row")?;
     let ideal = SLOTS as f64 / WAIT.as_secs_f64();
     let (mut of_ideal, mut of_waiting, mut connections) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=size.rounds {
@@ -160,7 +160,7 @@ async fn only_waiting(n: usize) -> Measured {
 
 /// The same work on SQLite. Nothing to be compared with: stated.
 pub(crate) async fn sqlite(size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("sqlite", "the work of `effect` and of `waiting` on a SQLite file");
+    report.cell("sqlite", "the work of `effect` and of `waiting` on a SQLite file")?;
     let (mut documents, mut waiting) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
         for (effect, name, rates) in [
@@ -181,7 +181,7 @@ async fn on_sqlite(effect: Effect, n: usize) -> anyhow::Result<Measured> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("bench.db");
     let store = SqliteStore::open(path.to_str().context("a path in UTF-8")?, Default::default()).await?;
-    let measured = arms::run(Arc::new(store), None, effect, 0, n).await?;
+    let measured = arms::run(Arc::new(store), None, effect, work::messages(0, WARM_UP + n)).await?;
     let file = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await?;
     let once = if effect == Effect::Document { "document where version = 1" } else { "inbox" };
     let counts: (i64, i64, i64) = sqlx::query_as(AssertSqlSafe(format!(
@@ -193,26 +193,4 @@ async fn on_sqlite(effect: Effect, n: usize) -> anyhow::Result<Measured> {
     let n = i64::try_from(n + WARM_UP)?;
     ensure!(counts == (n, 0, n), "{n} were to be done and there once, with an empty outbox: {counts:?}");
     Ok(measured)
-}
-
-/// The worker on an inbox that holds a million rows of today, against an empty one.
-pub(crate) async fn large(database: &Database, size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("large", "the work of `effect` on an inbox of 1,000,000 rows of today, against an empty one");
-    let full = database.bed().await?;
-    database.fill(&full, 1_000_000).await?;
-    let mut ratios = Vec::new();
-    for (round, from) in (1..=size.rounds).zip((0..).step_by(size.messages + WARM_UP)) {
-        let empty = arms::worker(database, Effect::Document, size.messages).await?;
-        report.arm(round, "worker, empty inbox", empty);
-        let again = database.again(&full).await?;
-        let seen = Some((database, again.application_name.as_str()));
-        let filled = arms::run(again.store.clone(), seen, Effect::Document, from, size.messages).await?;
-        report.arm(round, "worker, 1,000,000 inbox rows", filled);
-        ratios.push(filled.rate / empty.rate);
-    }
-    let handled = size.rounds * (size.messages + WARM_UP);
-    database.check_filled(&full, Effect::Document, handled, 1_000_000).await?;
-    database.clear(full).await?;
-    report.verdict("rate at 1,000,000 inbox rows / empty", &ratios, "", Target::AtLeast(0.9));
-    Ok(())
 }

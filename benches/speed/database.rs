@@ -84,22 +84,16 @@ impl Database {
         Ok(Bed { application_name: schema.into(), schema: schema.into(), store })
     }
 
-    /// Inbox rows of messages that came earlier today, as if they had been handled.
-    pub(crate) async fn fill(&self, bed: &Bed, rows: i64) -> anyhow::Result<()> {
-        let schema = &bed.schema;
-        let fill = format!(
-            "insert into {schema}.inbox (key_time, id, source, payload_hash, at, subject, consumer, attempt, fate, type, version,
-               duration_ms, worker, build, correlation)
-             select at, substr(hex, 1, 8) || '-' || substr(hex, 9, 4) || '-7000-8000-' || lpad(to_hex(n), 12, '0'), '/shop',
-               sha256(n::text::bytea), at, 's' || n, 'bench.Work', 1, 'done', 'bench.Work', 1, 0.01, gen_random_uuid(), '0.1.0',
-               null
-             from (select n, day + n * (now() - day) / ($1 + 1) as at,
-                 lpad(to_hex((extract(epoch from day + n * (now() - day) / ($1 + 1)) * 1000)::int8), 12, '0') hex
-               from generate_series(1, $1) n, date_trunc('day', now(), 'UTC') day) m"
-        );
-        sqlx::query(AssertSqlSafe(fill)).bind(rows).execute(&self.admin).await.context("filling the inbox")?;
-        sqlx::raw_sql(AssertSqlSafe(format!("vacuum analyze {schema}.inbox"))).execute(&self.admin).await?;
+    /// What is written from now on is written ahead as whole pages the first time.
+    pub(crate) async fn checkpoint(&self) -> anyhow::Result<()> {
+        sqlx::raw_sql("checkpoint").execute(&self.admin).await.context("a checkpoint, which a superuser may make")?;
         Ok(())
+    }
+
+    /// Bytes that were ever written ahead.
+    pub(crate) async fn wal(&self) -> anyhow::Result<i64> {
+        let written = "select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::int8";
+        Ok(sqlx::query_scalar(written).fetch_one(&self.admin).await?)
     }
 
     /// Connections that are open under this name.

@@ -1,6 +1,12 @@
-//! What is printed: a line for each arm and round, and a verdict for each target.
+//! What is printed: a line for each arm and round, and a verdict for each target. And a line of JSON for each cell, for programs.
 
 use crate::{arms::Measured, machine};
+use pitcrew::clock;
+use serde_json::{Map, Value, json};
+use std::io::Write as _;
+
+/// Where the lines of JSON are added.
+const LINES: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/benches.jsonl");
 
 /// Which way is good.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,24 +28,66 @@ impl Target {
 }
 
 /// The verdicts of all cells.
-#[derive(Default)]
 pub(crate) struct Report {
+    bench: &'static str,
+    /// What the figures depend on: the machine, the services.
+    facts: Map<String, Value>,
+    cell: Option<Cell>,
     lines: Vec<String>,
     missed: usize,
 }
 
+/// The cell that is under way.
+struct Cell {
+    name: String,
+    what: String,
+    load: String,
+    figures: Vec<Value>,
+}
+
 impl Report {
+    pub(crate) fn of(bench: &'static str) -> Self {
+        let mut report = Self { bench, facts: Map::new(), cell: None, lines: Vec::new(), missed: 0 };
+        report.fact("machine", machine::description());
+        report
+    }
+
+    /// Something that the figures of all further cells depend on.
+    pub(crate) fn fact(&mut self, name: &str, value: String) {
+        println!("{name}: {value}");
+        self.facts.insert(name.into(), value.into());
+    }
+
     /// The head of a cell.
-    pub(crate) fn cell(&self, name: &str, what: &str) {
-        println!("\n== {name}: {what}  (load {})", machine::load());
+    pub(crate) fn cell(&mut self, name: &str, what: &str) -> anyhow::Result<()> {
+        self.write_cell()?;
+        let load = machine::load();
+        println!("\n== {name}: {what}  (load {load})");
+        self.cell = Some(Cell { name: name.into(), what: what.into(), load, figures: Vec::new() });
+        Ok(())
+    }
+
+    /// The cell before, as a line of JSON.
+    fn write_cell(&mut self) -> anyhow::Result<()> {
+        let Some(Cell { name, what, load, figures }) = self.cell.take() else { return Ok(()) };
+        let line = json!({
+            "at": clock::now(), "bench": self.bench, "cell": name, "what": what, "facts": self.facts, "load": load,
+            "figures": figures,
+        });
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(LINES)?;
+        Ok(writeln!(file, "{line}")?)
     }
 
     /// One arm in one round.
     pub(crate) fn arm(&self, round: usize, name: &str, m: Measured) {
         let mut line = format!("  {round:2}  {name:<44} {:8.0}/s", m.rate);
-        for (value, unit) in
-            [(m.client, "µs client"), (m.server, "µs server"), (m.broker, "µs broker"), (m.batch, "a commit")]
-        {
+        for (value, unit) in [
+            (m.client, "µs client"),
+            (m.server, "µs server"),
+            (m.broker, "µs broker"),
+            (m.wal, "B WAL"),
+            (m.batch, "a commit"),
+        ] {
             if value > 0.0 {
                 line += &format!("  {value:6.1} {unit}");
             }
@@ -67,10 +115,18 @@ impl Report {
         );
         println!("  => {line}");
         self.lines.push(line);
+        if let Some(cell) = &mut self.cell {
+            let target = (target != Target::None).then_some(wanted.trim());
+            cell.figures.push(json!({
+                "what": what.trim(), "unit": unit.trim(), "median": value, "low": low, "high": high, "rounds": rounds,
+                "target": target, "met": target.map(|_| met),
+            }));
+        }
     }
 
     /// All verdicts once more. The answer: how many targets were missed.
-    pub(crate) fn end(self) -> usize {
+    pub(crate) fn end(mut self) -> anyhow::Result<usize> {
+        self.write_cell()?;
         println!(
             "\n== verdicts: the median of all rounds, and the lowest and highest of them  (load {})",
             machine::load()
@@ -78,7 +134,8 @@ impl Report {
         for line in &self.lines {
             println!("  {line}");
         }
-        self.missed
+        println!("\nas lines of JSON: {LINES}");
+        Ok(self.missed)
     }
 }
 
@@ -92,6 +149,14 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         n if n % 2 == 1 => values[middle],
         _ => f64::midpoint(values[middle - 1], values[middle]),
     }
+}
+
+/// The value below which so large a share of them is.
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let place = (values.len() as f64 * share) as usize;
+    values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }
 
 /// Three digits that mean something.

@@ -26,7 +26,7 @@ const STARTS: usize = 10;
 
 /// exec → first message, on a SQLite file that is new, and on one that has its tables and a message that waits.
 pub(crate) async fn start(size: Size, report: &mut Report) -> anyhow::Result<()> {
-    report.cell("start", "a process from its beginning to its first message, SQLite and the embedded transport");
+    report.cell("start", "a process from its beginning to its first message, SQLite and the embedded transport")?;
     let (mut new, mut known) = (Vec::new(), Vec::new());
     for round in 1..=size.rounds {
         let (mut on_new, mut on_known) = (Vec::new(), Vec::new());

@@ -123,10 +123,17 @@ pub(crate) fn config() -> Config {
 
 /// So many commands as they lie in a broker.
 pub(crate) fn messages(from: u64, count: usize) -> Vec<Arc<Raw>> {
+    messages_with(from, count, |id| id)
+}
+
+/// The same with IDs of somebody else, made of those that they would have.
+pub(crate) fn messages_with(from: u64, count: usize, id: impl Fn(String) -> String) -> Vec<Arc<Raw>> {
     let filler = "x".repeat(FILLER);
     let message = |n| {
         let work = Work { n, filler: filler.clone() };
-        broker::raw(&Envelope::of(&work, "/shop").expect("it is JSON"))
+        let mut envelope = Envelope::of(&work, "/shop").expect("it is JSON");
+        envelope.id = id(envelope.id);
+        broker::raw(&envelope)
     };
     (from..).take(count).map(message).collect()
 }
