@@ -26,7 +26,8 @@ pub(super) fn findings(config: &Config, layers: &[Layer]) -> Vec<Finding> {
                     header(&["transport", name.as_str(), "kafka"]),
                     header(&["transport", name.as_str()]),
                 );
-                found.push(Finding { place: layer.place(&[&section[..], &[key.clone()]].concat()), message });
+                found
+                    .push(Finding { place: layer.place(&[&section[..], std::slice::from_ref(key)].concat()), message });
             }
         }
     }
