@@ -269,9 +269,15 @@ fn variables_of_kubernetes_are_no_settings() {
 #[test]
 fn variables_of_the_test_command_are_no_settings() {
     let mut case = case();
-    for name in
-        ["PITCREW_ALL", "PITCREW_ONLY", "PITCREW_REQUIRE", "PITCREW_POSTGRES_URL", "PITCREW_KAFKA_URL", "PITCREW_FAULT"]
-    {
+    for name in [
+        "PITCREW_ALL",
+        "PITCREW_ONLY",
+        "PITCREW_REQUIRE",
+        "PITCREW_SEED",
+        "PITCREW_SOAK",
+        "PITCREW_POSTGRES_URL",
+        "PITCREW_FAULT",
+    ] {
         case = case.env(name, "1");
     }
     assert_eq!(case.loads(), Config::default());

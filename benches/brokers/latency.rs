@@ -12,7 +12,7 @@ use crate::{
     kafka,
     lives::{Arm, Doing, Who},
     rabbitmq,
-    report::{Report, Target, quantile},
+    report::{Report, Target},
     site::{Broker, Kind, LIMIT, Site},
     work::FILLER,
 };
@@ -111,4 +111,12 @@ async fn hear(ear: &mut impl Steps, n: usize) -> anyhow::Result<Vec<Instant>> {
         ensure!(place.replace(Instant::now()).is_none(), "event {number} came twice");
     }
     heard.into_iter().collect::<Option<_>>().context("an event is missing")
+}
+
+/// The value below which so large a share of them is.
+pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    let place = (values.len() as f64 * share) as usize;
+    values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }

@@ -2,7 +2,8 @@
 
 use crate::{
     database::Database,
-    report::{Report, Target, quantile},
+    latency::quantile,
+    report::{Report, Target},
     site::{Broker, Kind, LIMIT, Site},
     work::{Effect, FILLER, Sheet, Work, Worked},
 };

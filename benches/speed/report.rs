@@ -151,14 +151,6 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The value below which so large a share of them is.
-pub(crate) fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_unstable_by(f64::total_cmp);
-    let place = (values.len() as f64 * share) as usize;
-    values.get(place.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
-}
-
 /// Three digits that mean something.
 fn number(value: f64) -> String {
     match value {

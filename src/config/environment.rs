@@ -12,7 +12,7 @@ use super::settings::RUNTIME_KEYS;
 const PREFIX: &str = "PITCREW_";
 
 /// Variables of the same prefix that are read elsewhere and are no settings: by the command line, docker-compose.yml, the tests.
-const ELSEWHERE: [&str; 15] = [
+const ELSEWHERE: [&str; 18] = [
     "PROFILE",
     "CONFIG",
     "LOG", //
@@ -27,6 +27,9 @@ const ELSEWHERE: [&str; 15] = [
     "ALL",
     "ONLY",
     "REQUIRE",
+    "SEED",
+    "SOAK",
+    "SOAK_RATE",
     "SCREENSHOT",
 ];
 

@@ -2,6 +2,7 @@
 
 pub mod machine;
 pub mod proxy;
+pub mod seed;
 pub mod shop;
 
 use anyhow::anyhow;

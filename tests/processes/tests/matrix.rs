@@ -19,9 +19,14 @@ mod doctored;
 mod generator;
 #[path = "matrix/network.rs"]
 mod network;
+#[expect(dead_code, reason = "other tests freeze it and ask it")]
+#[path = "faults/node.rs"]
+mod node;
 #[path = "matrix/server.rs"]
 #[expect(dead_code, reason = "clusters.rs fails over")]
 mod server;
+#[path = "matrix/soak.rs"]
+mod soak;
 
 use cell::{Cell, Fault, On};
 use futures::StreamExt;
@@ -33,11 +38,6 @@ const WORKER: &str = env!("CARGO_BIN_EXE_test-worker");
 const AT_ONCE: usize = 4;
 
 const BROKERS: [&str; 3] = ["PITCREW_RABBITMQ_URL", "PITCREW_RABBITMQ4_URL", "PITCREW_KAFKA_URL"];
-
-/// Where random faults strike differs from run to run; the printed seed tells where.
-fn seed() -> u64 {
-    u64::from(std::process::id())
-}
 
 fn all(seed: u64) -> Vec<Cell> {
     let points = Point::ALL.into_iter().flat_map(|point| [1, 3].map(|nth| Fault::At(point, nth)));
@@ -74,14 +74,14 @@ fn spread(seed: u64) -> Vec<Cell> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_done_to_a_worker_nothing_is_lost_or_done_twice() {
-    let seed = seed();
+    let seed = processes::seed::told();
     let deep = std::env::var_os("PITCREW_ALL").is_some();
     let cells = if deep { all(seed) } else { spread(seed) };
     assert!(
         Point::ALL.iter().all(|point| cells.iter().any(|cell| cell.fault.is_at(*point))),
         "each point is in a cell"
     );
-    println!("seed {seed}; {} cells", cells.len());
+    println!("{} cells", cells.len());
     println!("{}", cell::HEAD);
     let run = |cell: Cell| async move {
         let ended = tokio::spawn(cell::run(cell)).await;

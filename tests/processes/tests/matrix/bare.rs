@@ -22,7 +22,7 @@ use rdkafka::{
 use std::{collections::BTreeMap, time::Duration};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const DELAYS: [&str; 2] = ["retry.100ms", "retry.200ms"];
+pub(crate) const DELAYS: [&str; 2] = ["retry.100ms", "retry.200ms"];
 
 /// A message that left: the number in it, and its ID.
 pub(crate) type Left = (u32, String);
@@ -41,7 +41,7 @@ fn number(body: &[u8]) -> u32 {
     event["n"].as_u64().and_then(|n| n.try_into().ok()).expect("its number")
 }
 
-fn subscriptions(prefix: &str) -> [String; 2] {
+pub(crate) fn subscriptions(prefix: &str) -> [String; 2] {
     [format!("{prefix}.commands"), format!("{prefix}.events.{SERVICE}")]
 }
 
@@ -245,7 +245,7 @@ fn log(brokers: &str, topic: &str) -> Vec<Left> {
 }
 
 /// Records that no commit of their group covers.
-fn lag(brokers: &str, prefix: &str) -> BTreeMap<String, u64> {
+pub(crate) fn lag(brokers: &str, prefix: &str) -> BTreeMap<String, u64> {
     let any = consumer(brokers, "nobody");
     let topics = topics(&any, prefix);
     let mut left = BTreeMap::new();

@@ -273,7 +273,7 @@ pub(crate) async fn pass(time: Duration) {
 
 /// `None`, said so: something is missing.
 pub(crate) async fn run(cell: Cell) -> Option<Outcome> {
-    let seed = if let Fault::Random(seed) = cell.fault { seed } else { 1 };
+    let seed = if let Fault::Random(seed) = cell.fault { seed } else { processes::seed::of_run() };
     let mut bench = Bench::on(WORKER, cell.broker, cell.store, seed).await?;
     bench.send(60).await;
     if cell.fault.is_at(Point::AfterClaim) {

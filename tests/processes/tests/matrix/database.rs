@@ -16,7 +16,9 @@ const RABBITMQ: &str = "PITCREW_RABBITMQ4_URL";
 /// Two workers, and a database that `fails` while commands go on coming: how often it did. Then all of it adds up.
 async fn adds_up(what: &str, disk: Disk, fails: impl AsyncFn(&mut Server, &mut Bench) -> usize) {
     let Some(mut server) = Server::start(disk).await else { return };
-    let Some(mut bench) = Bench::at(WORKER, RABBITMQ, Some(server.url()), 3).await else { return };
+    let Some(mut bench) = Bench::at(WORKER, RABBITMQ, Some(server.url()), processes::seed::told()).await else {
+        return;
+    };
     let mut workers = vec![bench.shop.start(), bench.shop.start()];
     for worker in &mut workers {
         worker.is_at_work().await;

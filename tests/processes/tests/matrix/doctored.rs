@@ -9,7 +9,9 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_checker_sees_one_lost_one_double_and_one_orphan() {
-    let Some(mut bench) = Bench::on(WORKER, "PITCREW_RABBITMQ_URL", On::Sqlite, 7).await else { return };
+    let Some(mut bench) = Bench::on(WORKER, "PITCREW_RABBITMQ_URL", On::Sqlite, processes::seed::told()).await else {
+        return;
+    };
     let worker = bench.shop.start();
     bench.send(60).await;
     bench.completes(std::time::Instant::now()).await;

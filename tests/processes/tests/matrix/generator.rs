@@ -1,6 +1,6 @@
 //! What is sent: uniquely numbered commands with duplicates, out of order, and poison among them. Seeded.
 
-use processes::Work;
+use processes::{Work, seed::Dice};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One command as it goes out; sent twice it is the same.
@@ -22,7 +22,7 @@ pub(crate) struct Sent {
 }
 
 pub(crate) struct Generator {
-    random: u64,
+    dice: Dice,
     next: u32,
     pub(crate) sent: Sent,
     /// Some of what went before: it comes again.
@@ -31,16 +31,12 @@ pub(crate) struct Generator {
 
 impl Generator {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: seed.wrapping_mul(2).wrapping_add(1), next: 0, sent: Sent::default(), old: Vec::new() }
+        Self { dice: Dice::of(seed), next: 0, sent: Sent::default(), old: Vec::new() }
     }
 
-    /// SplitMix64: of a printed seed always the same.
+    /// Of a printed seed always the same.
     pub(crate) fn random(&mut self, below: u64) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % below
+        self.dice.below(below)
     }
 
     /// So many new commands, with what comes twice, in any order.

@@ -20,7 +20,7 @@ enum Between {
 
 /// A worker behind a proxy, and a network that `fails`; then all of it adds up. What the proxy counted.
 async fn adds_up(broker: &str, between: Between, fails: impl AsyncFn(&Proxy)) -> Option<u32> {
-    let mut bench = Bench::on(WORKER, broker, On::Postgres, 3).await?;
+    let mut bench = Bench::on(WORKER, broker, On::Postgres, processes::seed::told()).await?;
     let database = std::env::var("PITCREW_POSTGRES_URL").expect("it is there");
     let (url, wire, commits) = match between {
         Between::Database(commits) => (database, Wire::Postgres, commits.map(|which| (which, EVERY))),
