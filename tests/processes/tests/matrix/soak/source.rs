@@ -47,7 +47,7 @@ pub(crate) struct Source {
 }
 
 enum Way {
-    Rabbit { url: String, open: Option<(Connection, Channel)> },
+    Rabbit { url: String, open: Option<Box<(Connection, Channel)>> },
     Kafka(FutureProducer),
 }
 
@@ -131,9 +131,9 @@ impl Source {
                         timeout(PATIENCE, Connection::connect(url, ConnectionProperties::default())).await??;
                     let channel = timeout(PATIENCE, connection.create_channel()).await??;
                     timeout(PATIENCE, channel.confirm_select(ConfirmSelectOptions::default())).await??;
-                    *open = Some((connection, channel));
+                    *open = Some(Box::new((connection, channel)));
                 }
-                let Some((_, channel)) = open else { unreachable!("it is open") };
+                let (_, channel) = &**open.as_ref().expect("it is open");
                 timeout(PATIENCE, publish(channel, &self.channel, wave)).await??;
             }
         }
