@@ -42,7 +42,7 @@ pub(super) fn depth(options: &Options, subscription: &Subscription, unacked: u64
     let dead = topics::dead(name);
     let mut letters = None;
     for partition in 0..i32::try_from(count(&dead)).unwrap_or_default() {
-        let (first, end) = ask(client.fetch_watermarks(&dead, partition, PATIENCE))?;
+        let (first, end) = reach::watermarks(&client, &dead, partition)?;
         *letters.get_or_insert(0) += u64::try_from(end - first).unwrap_or_default();
     }
     Ok(Depth {
@@ -81,7 +81,7 @@ fn lags(client: &BaseConsumer<Heard>, topics: &[(&str, usize)]) -> Result<Vec<Re
     let mut readers = Vec::with_capacity(list.count());
     for element in ask(client.committed_offsets(list, PATIENCE))?.elements() {
         let (topic, partition) = (element.topic(), element.partition());
-        let (first, end) = ask(client.fetch_watermarks(topic, partition, PATIENCE))?;
+        let (first, end) = reach::watermarks(client, topic, partition)?;
         let committed = if let Offset::Offset(offset) = element.offset() { Some(offset) } else { None };
         // A group that never was here begins with the oldest record; one whose records were deleted goes on with what is left.
         let begin = committed.unwrap_or(first).max(first);

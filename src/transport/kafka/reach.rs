@@ -25,6 +25,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const ONCE: Duration = Duration::from_secs(3);
 /// After each of these it is looked whether there is any hope.
 const STEP: Duration = Duration::from_millis(500);
+/// Between two questions to a partition that has no leader.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the client says about its connections, the last of each kind.
 #[derive(Default)]
@@ -175,4 +177,58 @@ fn explained(said: &str, options: &Options) -> String {
 /// An answer of the brokers, and what is wrong in our words.
 pub(super) fn ask<T>(answer: KafkaResult<T>) -> Result<T, TransportError> {
     answer.map_err(|error| TransportError::Away(error.to_string()))
+}
+
+/// The same of what only a partition's leader knows: one that is new, or whose broker went, has one a moment later.
+pub(super) fn ask_leader<T>(ask_once: impl Fn() -> KafkaResult<T>) -> Result<T, TransportError> {
+    let until = clock::instant() + PATIENCE;
+    loop {
+        match ask_once() {
+            Err(error) if has_no_leader(&error) && clock::instant() < until => std::thread::sleep(PAUSE),
+            answer => return ask(answer),
+        }
+    }
+}
+
+fn has_no_leader(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::FencedLeaderEpoch
+                | Code::UnknownLeaderEpoch
+                | Code::OffsetNotAvailable
+        )
+    )
+}
+
+/// The first offset that a partition holds, and the next that will be written.
+pub(super) fn watermarks(
+    client: &BaseConsumer<Heard>,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), TransportError> {
+    ask_leader(|| client.fetch_watermarks(topic, partition, PATIENCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn who_has_no_leader_yet_is_asked_again_and_another_error_is_an_answer() {
+        let asked = Cell::new(0);
+        let answers = |errors: &[RDKafkaErrorCode]| {
+            asked.set(asked.get() + 1);
+            errors.get(asked.get() - 1).map_or(Ok(7), |code| Err(KafkaError::MetadataFetch(*code)))
+        };
+        let moved = [RDKafkaErrorCode::NotLeaderForPartition, RDKafkaErrorCode::LeaderNotAvailable];
+        assert_eq!(ask_leader(|| answers(&moved)).unwrap(), 7);
+        assert_eq!(asked.replace(0), 3);
+        assert!(ask_leader(|| answers(&[RDKafkaErrorCode::TopicAuthorizationFailed])).is_err());
+        assert_eq!(asked.get(), 1);
+    }
 }

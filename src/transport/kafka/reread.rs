@@ -252,7 +252,7 @@ fn spans(
     let times = times(consumer, topic, &numbers, stretch)?;
     let mut spans = BTreeMap::new();
     for number in numbers {
-        let (first, end) = ask(consumer.fetch_watermarks(topic, number, PATIENCE))?;
+        let (first, end) = reach::watermarks(consumer, topic, number)?;
         let from = match (stretch.resume.get(&number).copied(), stretch.from) {
             (Some(offset), _) | (None, Place::Offset(offset)) => offset,
             // None is as young.
@@ -279,7 +279,12 @@ fn times(
     for number in numbers {
         ask(list.add_partition_offset(topic, *number, Offset::Offset(at.timestamp_millis())))?;
     }
-    let found = ask(consumer.offsets_for_times(list, PATIENCE))?;
+    let found = reach::ask_leader(|| {
+        let found = consumer.offsets_for_times(list.clone(), PATIENCE)?;
+        // A partition that cannot answer is not one without younger records.
+        found.elements().iter().try_for_each(|element| element.error())?;
+        Ok(found)
+    })?;
     let offsets = found.elements();
     let offsets = offsets.iter().filter_map(|element| match element.offset() {
         Offset::Offset(offset) => Some((element.partition(), offset)),

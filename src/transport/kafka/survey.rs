@@ -321,7 +321,7 @@ fn left(options: &Options, strays: &[Stray]) -> Result<Vec<usize>, TransportErro
         list.add_partition_range(topic, 0, i32::try_from(*partitions).unwrap_or(i32::MAX) - 1);
         let mut copies = 0;
         for element in ask(client.committed_offsets(list, PATIENCE))?.elements() {
-            let (first, end) = ask(client.fetch_watermarks(topic, element.partition(), PATIENCE))?;
+            let (first, end) = reach::watermarks(&client, topic, element.partition())?;
             let begin = if let Offset::Offset(offset) = element.offset() { offset.max(first) } else { first };
             copies += usize::try_from(end - begin).unwrap_or_default();
         }
