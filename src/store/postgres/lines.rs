@@ -1,4 +1,4 @@
-//! The committer's own connections, which the sweep of the outbox uses too: a pool that does not ask a connection how it is.
+//! The committer's own connections: a pool that never asks a connection how it is.
 //!
 //! Sqlx's pool pings each connection that is given back, which is one round trip more for every commit. Here a connection is given
 //! back only when its transaction has ended for sure; in every other case, a dropped future too, it is closed.
@@ -48,16 +48,6 @@ impl Lines {
         Ok(Line { lines: self, connection, was_used, _permit: permit })
     }
 
-    /// The same for what has no transaction around it, whose `begin` would tell whether the connection lives.
-    pub(super) async fn take_alive(&self) -> Sure<Line<'_>> {
-        loop {
-            let mut line = self.take().await?;
-            if !line.was_used || line.connection.ping().await.is_ok() {
-                return Ok(line);
-            }
-        }
-    }
-
     /// Ends those that are free; those in use are closed when they are given back.
     pub(super) async fn close(&self) {
         self.permits.close();
@@ -80,11 +70,6 @@ impl Lines {
 impl Line<'_> {
     pub(super) async fn begin(&mut self) -> Result<PgTransaction<'_>, sqlx::Error> {
         self.connection.begin().await
-    }
-
-    /// For a statement that is a transaction of its own.
-    pub(super) fn alone(&mut self) -> &mut PgConnection {
-        &mut self.connection
     }
 
     /// Its transaction has ended: it is as good as new.

@@ -146,12 +146,8 @@ impl PostgresStore {
     ) -> Sure<Vec<Swept>> {
         self.days.told(now);
         let rows = sqlx::query(self.sql.get(SWEEP)).bind(worker).bind(now).bind(ago(lost_before)).bind(clamp(limit));
-        // A line of the committer's: no plan of it that was made while the outbox was empty reads all of it later.
-        let mut line = self.commits.take_alive().await?;
-        let rows = rows.fetch_all(line.alone()).await?;
-        line.give_back();
         let mut swept = Vec::new();
-        for row in rows {
+        for row in rows.fetch_all(&self.other.get()).await? {
             let tries = super::inbox::u32_of(row.try_get(7)?);
             match read(&row) {
                 Ok(read) => swept.push(Swept { row: read, begun: row.try_get(8)?, tries }),
@@ -230,10 +226,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn first_due(&self) -> Sure<Option<DateTime<Utc>>> {
-        let mut line = self.commits.take_alive().await?;
-        let due = sqlx::query_scalar(self.sql.get(NEXT_DUE)).fetch_optional(line.alone()).await?;
-        line.give_back();
-        Ok(due)
+        Ok(sqlx::query_scalar(self.sql.get(NEXT_DUE)).fetch_optional(&self.other.get()).await?)
     }
 }
 
