@@ -27,7 +27,7 @@ pub(crate) struct Process<'a> {
     pub(crate) carried: Carried<'a>,
 }
 
-impl<'a> Process<'a> {
+impl Process<'_> {
     /// What is noted of it: a span for a tracing backend, `process {destination}`, kind CONSUMER, where one records this trace; else
     /// only what the log tells of whose line is whose.
     pub(crate) fn begin(self) -> Tracked {

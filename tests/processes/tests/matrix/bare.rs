@@ -32,8 +32,8 @@ pub(crate) enum Bare {
     Kafka { producer: FutureProducer, brokers: String, prefix: String },
 }
 
-fn attributes(id: &str) -> [(&'static str, String); 4] {
-    [("specversion", "1.0".into()), ("id", id.into()), ("source", "/matrix".into()), ("type", Work::TYPE.into())]
+fn attributes(id: &str) -> [(&'static str, &str); 4] {
+    [("specversion", "1.0"), ("id", id), ("source", "/matrix"), ("type", Work::TYPE)]
 }
 
 fn number(body: &[u8]) -> u32 {
@@ -83,14 +83,7 @@ impl Bare {
                 let exchange = format!("{prefix}.commands");
                 let mut confirms = Vec::new();
                 for sending in sendings {
-                    let mut headers = FieldTable::default();
-                    for (name, value) in attributes(&sending.id) {
-                        headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
-                    }
-                    let properties = BasicProperties::default()
-                        .with_delivery_mode(2)
-                        .with_content_type("application/json".into())
-                        .with_headers(headers);
+                    let properties = properties(attributes(&sending.id));
                     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
                     let put = channel.basic_publish(
                         (*exchange).into(),
@@ -112,7 +105,7 @@ impl Bare {
                     let mut headers =
                         OwnedHeaders::new().insert(Header { key: "content-type", value: Some("application/json") });
                     for (name, value) in attributes(&sending.id) {
-                        headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(&value) });
+                        headers = headers.insert(Header { key: &format!("ce_{name}"), value: Some(value) });
                     }
                     let record: FutureRecord<'_, str, [u8]> =
                         FutureRecord::to(&topic).payload(&sending.body[..]).key(&sending.id[..]).headers(headers);
@@ -270,4 +263,13 @@ pub(crate) fn lag(brokers: &str, prefix: &str) -> BTreeMap<String, u64> {
         }
     }
     left
+}
+
+/// A command's, for RabbitMQ.
+pub(crate) fn properties(attributes: [(&'static str, &str); 4]) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in attributes {
+        headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
+    }
+    BasicProperties::default().with_delivery_mode(2).with_content_type("application/json".into()).with_headers(headers)
 }

@@ -1,16 +1,15 @@
 //! Where the commands of a soak come from: a bare client of the broker (lapin, rdkafka), which says the same again until it is
 //! confirmed, so that a broker that is away costs no command; and a buyer who asks twice.
 
-use crate::generator::Sent;
+use crate::{bare::properties, generator::Sent};
 use car_workers::{
     demo::commands::{commands, is_poison},
     recommendation::contract::GenerateRecommendationBrief,
 };
 use futures::future::join_all;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions},
-    types::{AMQPValue, FieldTable},
 };
 use pitcrew::Message;
 use processes::seed::Dice;
@@ -144,14 +143,7 @@ impl Source {
 async fn publish(channel: &Channel, exchange: &str, wave: &[Sending]) -> anyhow::Result<()> {
     let mut confirms = Vec::new();
     for sending in wave {
-        let mut headers = FieldTable::default();
-        for (name, value) in attributes(&sending.id) {
-            headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
-        }
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_content_type("application/json".into())
-            .with_headers(headers);
+        let properties = properties(attributes(&sending.id));
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let key = GenerateRecommendationBrief::TYPE.into();
         confirms.push(channel.basic_publish(exchange.into(), key, options, &sending.body, properties).await?);
