@@ -237,7 +237,7 @@ impl RabbitMq {
         let ground = || Ground { tasks: self.lives.clone(), closing: self.closing.clone(), dead };
         let listener = match Listener::open(&connection, queue.clone(), least, ground()).await {
             // Somebody deleted the queue: made again, with all that belongs to it.
-            Err(error) if trouble::code(&error) == Some(trouble::NOT_FOUND) => {
+            Err(error) if trouble::is_missing(&error) => {
                 let endpoints = Endpoints { subscriptions: vec![to.clone()], channels: Vec::new() };
                 self.make(&topology::items(&endpoints).map_err(TransportError::Unfit)?).await?;
                 Listener::open(&connection, queue.clone(), least, ground()).await

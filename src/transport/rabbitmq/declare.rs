@@ -4,14 +4,21 @@ use super::{
     super::{Finding, Standing, TransportError},
     link,
     topology::Item,
-    trouble::{self, ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED},
+    trouble::{self, ACCESS_REFUSED, PRECONDITION_FAILED},
 };
+use crate::clock;
 use lapin::{
     Connection, Error, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
+use std::time::Duration;
 use tracing::{debug, warn};
+
+/// How long a queue that is there may be out of reach.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two questions for it.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes what is missing (if `make`) and refuses what differs.
 pub(super) async fn all(connection: &Connection, items: &[Item], make: bool) -> Result<(), TransportError> {
@@ -64,7 +71,7 @@ async fn find(connection: &Connection, item: &Item) -> Result<Standing, Transpor
         Item::Binding { .. } => return Ok(Standing::Unseen),
     };
     match seen {
-        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => return Ok(Standing::Missing),
+        Err(error) if trouble::is_missing(&error) => return Ok(Standing::Missing),
         Err(error) => return Err(trouble::operating(&format!("look at {}", item.title()), &error)),
         Ok(()) => {}
     }
@@ -99,17 +106,37 @@ async fn exchange(connection: &Connection, name: &str, kind: &str, passive: bool
 }
 
 async fn queue(connection: &Connection, name: &str, arguments: &FieldTable, passive: bool) -> Result<(), Error> {
-    let channel = link::channel(connection).await?;
     let options = QueueDeclareOptions { passive, durable: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(name.into(), options, arguments.clone()).await?;
-    channel.close(200, "seen".into()).await
+    ask_again(|| async {
+        let channel = link::channel(connection).await?;
+        channel.queue_declare(name.into(), options, arguments.clone()).await?;
+        channel.close(200, "seen".into()).await
+    })
+    .await
+}
+
+/// Until the queue can be reached, for [`PATIENCE`]: workers that start together make their queues at the same moment.
+async fn ask_again<T, A: Future<Output = Result<T, Error>>>(ask_once: impl Fn() -> A) -> Result<T, Error> {
+    let until = clock::instant() + PATIENCE;
+    loop {
+        match ask_once().await {
+            Err(error) if trouble::is_out_of_reach(&error) && clock::instant() < until => {
+                debug!(%error, "asked again");
+                tokio::time::sleep(PAUSE).await;
+            }
+            answer => return answer,
+        }
+    }
 }
 
 async fn bind(connection: &Connection, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
-    let channel = link::channel(connection).await?;
-    let options = QueueBindOptions::default();
-    channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
-    channel.close(200, "bound".into()).await
+    ask_again(|| async {
+        let channel = link::channel(connection).await?;
+        let options = QueueBindOptions::default();
+        channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default()).await?;
+        channel.close(200, "bound".into()).await
+    })
+    .await
 }
 
 /// How many wait in a queue, and how many listen to it.
@@ -121,7 +148,7 @@ pub(super) async fn count(connection: &Connection, name: &str) -> Result<(u64, u
 pub(super) async fn count_if_there(connection: &Connection, name: &str) -> Result<Option<u64>, TransportError> {
     match look(connection, name).await {
         Ok((ready, _)) => Ok(Some(ready)),
-        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => Ok(None),
+        Err(error) if trouble::is_missing(&error) => Ok(None),
         Err(error) => Err(trouble::operating(&format!("look at queue `{name}`"), &error)),
     }
 }
@@ -141,5 +168,31 @@ impl Item {
             Self::Queue { name, .. } => format!("queue `{name}`"),
             Self::Binding { queue, exchange, key } => format!("binding of `{queue}` to `{exchange}` by `{key}`"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::trouble::tests::not_found, *};
+    use std::cell::Cell;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_out_of_reach_is_asked_for_again_and_a_missing_one_is_not() {
+        let asked = Cell::new(0);
+        let answer = async |after: u32, text: &str| {
+            asked.set(0);
+            ask_again(|| async {
+                asked.set(asked.get() + 1);
+                if asked.get() > after { Ok(asked.get()) } else { Err(not_found(text)) }
+            })
+            .await
+        };
+        let away = "NOT_FOUND - home node 'rabbit@b' of durable queue 'a' in vhost '/' is down or inaccessible";
+        assert_eq!(answer(3, away).await.expect("it came into reach"), 4);
+        assert!(trouble::is_missing(
+            &answer(3, "NOT_FOUND - no queue 'a' in vhost '/'").await.expect_err("it is missing")
+        ));
+        assert_eq!(asked.get(), 1);
+        assert!(trouble::is_out_of_reach(&answer(u32::MAX, away).await.expect_err("there is an end to it")));
     }
 }

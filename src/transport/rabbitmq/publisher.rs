@@ -4,7 +4,7 @@ use super::{
     super::{PublishError, Published, Sending},
     convert,
     link::{self, Link},
-    trouble::{self, NOT_FOUND},
+    trouble,
 };
 use crate::{message::wire::Prefix, transport::Destination};
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -159,7 +159,7 @@ async fn exists(connection: &Connection, exchange: &str) -> Result<(), PublishEr
     };
     match asked.await {
         Ok(()) => Ok(()),
-        Err(error) if trouble::code(&error) == Some(NOT_FOUND) => {
+        Err(error) if trouble::is_missing(&error) => {
             Err(PublishError::Unroutable(format!("there is no exchange `{exchange}`")))
         }
         Err(error) => Err(PublishError::Refused(error.to_string())),
