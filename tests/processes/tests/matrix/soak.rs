@@ -86,7 +86,7 @@ fn plan() -> Option<Plan> {
         return None;
     };
     let length = parse_duration(&text).unwrap_or_else(|| panic!("PITCREW_SOAK is a time such as 20m, not `{text}`"));
-    assert!(length >= Duration::from_secs(20), "a soak of less than 20s says nothing");
+    assert!(length >= Duration::from_secs(60), "a soak of less than 1m says nothing: most is too seldom measured");
     let rate = std::env::var("PITCREW_SOAK_RATE").ok();
     let rate = rate.map(|text| text.parse().unwrap_or_else(|_| panic!("PITCREW_SOAK_RATE is a number, not `{text}`")));
     Some(Plan { length, rate })

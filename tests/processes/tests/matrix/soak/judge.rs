@@ -39,6 +39,7 @@ pub(crate) struct Verdict {
     slope: f64,
     /// What it may be.
     allowed: f64,
+    is_measured: bool,
     pub(crate) is_flat: bool,
 }
 
@@ -47,9 +48,13 @@ pub(crate) const HEAD: &str =
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, unit, halves: [first, second], highest, slope, allowed, is_flat } = self;
+        let Self { name, unit, halves: [first, second], highest, slope, allowed, is_measured, is_flat } = self;
         let named = format!("{name}, {unit}");
-        let verdict = if *is_flat { "flat" } else { "GROWS" };
+        let verdict = match (is_measured, is_flat) {
+            (false, _) => "NOT MEASURED (too few samples)",
+            (true, true) => "flat",
+            (true, false) => "GROWS",
+        };
         write!(
             f,
             "{named:<36}  {first:>10.1}  {second:>11.1}  {highest:>10.1}  {slope:>9.3}  {allowed:>9.3}  {verdict}"
@@ -70,8 +75,9 @@ impl Series {
         };
         let highest = self.samples.iter().map(|(_, value)| *value).fold(f64::NEG_INFINITY, f64::max);
         // What could not be measured is not flat.
-        let is_flat = second.len() >= FEWEST && slope <= allowed;
-        Verdict { name: self.name.clone(), unit: self.unit, halves, highest, slope, allowed, is_flat }
+        let is_measured = second.len() >= FEWEST;
+        let is_flat = is_measured && slope <= allowed;
+        Verdict { name: self.name.clone(), unit: self.unit, halves, highest, slope, allowed, is_measured, is_flat }
     }
 }
 
@@ -171,7 +177,8 @@ mod tests {
     fn what_was_not_measured_is_not_flat() {
         let mut steady = series(MEMORY, 8, |_, dice| memory(dice));
         steady.samples.truncate(125);
-        assert!(!steady.judged(MINUTES).is_flat, "five samples of the second half");
+        let few = steady.judged(MINUTES);
+        assert!(!few.is_flat && few.to_string().ends_with("NOT MEASURED (too few samples)"), "five samples: {few}");
         steady.samples.clear();
         assert!(!steady.judged(MINUTES).is_flat);
     }
