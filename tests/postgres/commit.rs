@@ -7,6 +7,16 @@ fn document(id: &str, body: &str, expect: Expect) -> DocumentWrite {
     DocumentWrite { collection: "brief", id: id.into(), schema: 1, body: body.into(), expect }
 }
 
+/// As a committer does: where another's locks are waited for in vain (`lock_timeout`), it asks again. A deadlock is a defect.
+async fn commit_in_the_end(store: &PostgresStore, messages: &[Finished]) -> Vec<Verdict> {
+    loop {
+        match commit(store, messages).await {
+            Err(StoreError::Busy(why)) if format!("{why:#}").contains("lock timeout") => {}
+            answer => return answer.expect("no deadlock"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn two_workers_that_commit_the_same_messages_store_each_once() {
     let Some(bed) = Bed::make().await else { return };
@@ -17,9 +27,8 @@ async fn two_workers_that_commit_the_same_messages_store_each_once() {
         let mut two = one.clone();
         two.iter_mut().for_each(|message| message.effects.outbox[0].seq = clock::uuid_v7());
         two.rotate_left(round); // the store sorts: the order in the batch is nobody's business
-        let (a, b) = tokio::join!(commit(&bed.store, &one), commit(&other, &two));
-        let stored =
-            |v: StoreResult<Vec<Verdict>>| v.expect("no deadlock").iter().filter(|v| **v == Verdict::Stored).count();
+        let (a, b) = tokio::join!(commit_in_the_end(&bed.store, &one), commit_in_the_end(&other, &two));
+        let stored = |v: Vec<Verdict>| v.iter().filter(|v| **v == Verdict::Stored).count();
         assert_eq!(stored(a) + stored(b), 64);
     }
     assert_eq!(bed.count("select count(*) from {s}.inbox").await, 64 * 20);
@@ -43,7 +52,7 @@ async fn shuffled_batches_over_the_same_documents_do_not_deadlock() {
     let rounds = (0..24).map(|turn| {
         let messages = batch(turn);
         let store = &bed.store;
-        async move { commit(store, &messages).await.expect("no deadlock") }
+        async move { commit_in_the_end(store, &messages).await }
     });
     futures::future::join_all(rounds).await;
     assert_eq!(bed.count("select sum(version)::bigint from {s}.document").await, 24 * 64);
