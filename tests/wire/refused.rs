@@ -76,6 +76,25 @@ fn a_header_that_counts_needs_a_value_in_utf8_once() {
 }
 
 #[test]
+fn a_header_of_ours_that_this_build_does_not_know_may_hold_anything() {
+    let mut raw = good(&[]);
+    for name in ["pitcrew-again", "pitcrew-next", "Pitcrew-\x1b[2J"] {
+        for value in [None, Some(Bytes::from_static(b"\xff")), Some(Bytes::from_static(b"\0"))] {
+            raw.headers.push((name.to_owned(), value));
+        }
+    }
+    assert_eq!(read(&raw), read(&good(&[])));
+    assert!(raw.is_again());
+}
+
+#[test]
+fn an_edited_row_that_names_a_thing_twice_is_refused_on_one_line() {
+    let row = r#"{"ce_id":"1","ce_\n\u001b[2J":"a","ce_\n\u001b[2J":"b"}"#;
+    let error = wire::from_attributes_json(row, Bytes::new()).unwrap_err().to_string();
+    assert_eq!(error, "attribute `\\n\\u{1b}[2J` is there twice");
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let none = "no `specversion` header, no content type `application/cloudevents+json` and no native property";
     assert_eq!(refused(&raw(&[])), format!("attribute `id` is missing: {none} `message-id`"));

@@ -39,7 +39,7 @@ pub(super) fn read(
             }
             Some(b'p' | b'P') if after(name, "pitcrew-").is_some() => {
                 let name = attribute::fold(name);
-                draft.hop(&name, text(&name, value)?)?;
+                draft.hop(&name, text(&name, value))?;
             }
             // Of several the last, as OpenTelemetry reads Kafka; an unreadable one is as good as none.
             Some(b't' | b'T') if name.eq_ignore_ascii_case("traceparent") => {

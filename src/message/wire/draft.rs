@@ -102,14 +102,15 @@ impl Draft {
         self.specversion.ok_or_else(|| WireError::new("specversion", "is missing"))
     }
 
-    /// A `pitcrew-*` header, by its whole name. One that this build does not know comes from a newer one: ignored.
-    pub(super) fn hop(&mut self, name: &str, value: &str) -> Result<(), WireError> {
+    /// A `pitcrew-*` header, by its whole name. One that this build does not know comes from a newer one: ignored,
+    /// whatever its value is.
+    pub(super) fn hop(&mut self, name: &str, value: Result<&str, WireError>) -> Result<(), WireError> {
         let hop = &mut self.hop;
         let texts = match name {
-            "pitcrew-attempt" => return once(&mut hop.attempt, name, attribute::whole(name, value, 1)?),
-            "pitcrew-failures" => return once(&mut hop.failures, name, attribute::whole(name, value, 0)?),
-            "pitcrew-first-failure" => return once(&mut hop.first_failure, name, attribute::time(name, value)?),
-            "pitcrew-due" => return once(&mut hop.due, name, attribute::time(name, value)?),
+            "pitcrew-attempt" => return once(&mut hop.attempt, name, attribute::whole(name, value?, 1)?),
+            "pitcrew-failures" => return once(&mut hop.failures, name, attribute::whole(name, value?, 0)?),
+            "pitcrew-first-failure" => return once(&mut hop.first_failure, name, attribute::time(name, value?)?),
+            "pitcrew-due" => return once(&mut hop.due, name, attribute::time(name, value?)?),
             "pitcrew-reason" => &mut hop.reason,
             "pitcrew-origin" => &mut hop.origin,
             "pitcrew-worker" => &mut hop.worker,
@@ -117,6 +118,7 @@ impl Draft {
             "pitcrew-replay" => &mut hop.replay,
             _ => return Ok(()),
         };
+        let value = value?;
         attribute::text(name, value)?;
         once(texts, name, value.to_owned())
     }
@@ -220,7 +222,8 @@ fn once<T>(slot: &mut Option<T>, name: &str, value: T) -> Result<(), WireError> 
 }
 
 pub(super) fn twice(name: &str) -> WireError {
-    WireError::new(name, "is there twice")
+    // Only a row that somebody edited can hold a name that is none.
+    WireError::new(attribute::shown(name), "is there twice")
 }
 
 fn non_empty(value: &Option<String>) -> Option<String> {

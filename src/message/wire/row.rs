@@ -67,7 +67,7 @@ pub fn from_attributes_json(json: &str, data: Bytes) -> Result<Envelope, WireErr
             (_, "content-type") => draft.set("datacontenttype", value)?,
             (_, "traceparent") => draft.trace.parent = Some(value.into_owned()),
             (_, "tracestate") => draft.trace.state = Some(value.into_owned()),
-            _ => draft.hop(&name, &value)?,
+            _ => draft.hop(&name, Ok(&value))?,
         }
     }
     draft.envelope(data)
